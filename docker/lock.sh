@@ -1,0 +1,32 @@
+#!/bin/sh
+# Rewrites docker/locks/*.txt from the ranges in pyproject.toml. Usage: sh docker/lock.sh
+#
+# Resolves with pip in throw-away environments, torch first, so that a CPU wheel stays one.
+set -eu
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+ranges() {
+    python3 - "$1" <<'PY'
+import sys, tomllib
+document = tomllib.load(open("pyproject.toml", "rb"))
+wanted = list(document["project"]["dependencies"])
+wanted += document["project"]["optional-dependencies"]["train"]
+wanted += document["build-system"]["requires"] + ["editables"]
+if sys.argv[1] == "test":
+    wanted += document["dependency-groups"]["test"] + document["dependency-groups"]["check"]
+print("\n".join(wanted))
+PY
+}
+
+for what in run test; do
+    python3 -m venv "$work/$what"
+    "$work/$what/bin/pip" install -q -r docker/locks/torch.txt
+    ranges "$what" >"$work/$what.in"
+    "$work/$what/bin/pip" install -q -r docker/locks/torch.txt -r "$work/$what.in"
+    {
+        echo "# Made by docker/lock.sh from pyproject.toml; do not edit. torch is in torch.txt."
+        "$work/$what/bin/pip" freeze | grep -v -i '^torch=='
+    } >"docker/locks/$what.txt"
+done

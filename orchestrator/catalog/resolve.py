@@ -1,0 +1,93 @@
+"""From a run file to a resolved run: names looked up, hosts counted, dp derived."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from orchestrator.catalog.cards import accelerator_card, cluster_card, model_card
+from orchestrator.catalog.layouts import layout_of
+from orchestrator.errors import InvalidFile, Problem, UnknownName, nearest
+from orchestrator.records.run import Machine, ResolvedRun
+from orchestrator.specs.cluster import ClusterCard, ClusterSpec
+from orchestrator.specs.model import ModelCard
+from orchestrator.specs.run import RunSpec
+from orchestrator.specs.training import TrainingSpec
+
+Found = TypeVar("Found")
+
+
+def resolve(spec: RunSpec, *, file: str) -> ResolvedRun:
+    """Return the run with every name looked up and every derived number known.
+
+    Raises:
+        InvalidFile: a card does not exist or the accelerators are not whole hosts.
+    """
+    problems: list[Problem] = []
+    model = (
+        spec.model
+        if isinstance(spec.model, ModelCard)
+        else _looked_up(model_card, spec.model, key="model", problems=problems)
+    )
+    card = _looked_up(cluster_card, spec.cluster.card, key="cluster.card", problems=problems)
+    machine = _machine(spec.cluster, card, problems) if card else None
+    if model is None or machine is None:
+        raise InvalidFile(file=file, problems=problems)
+    layout = (
+        layout_of(spec.layout, model=model, world_size=machine.world_size) if spec.layout else None
+    )
+    return ResolvedRun(
+        spec=spec,
+        model=model,
+        machine=machine,
+        training=spec.training,
+        steps=_steps(spec.training),
+        layout=layout,
+    )
+
+
+def _looked_up(
+    look: Callable[[str], Found], name: str, *, key: str, problems: list[Problem]
+) -> Found | None:
+    try:
+        return look(name)
+    except UnknownName as error:
+        problems.append(
+            Problem(
+                key=key,
+                message=f"unknown {error.kind} '{name}'",
+                possible=nearest(name, error.known),
+            )
+        )
+        return None
+
+
+def _machine(spec: ClusterSpec, card: ClusterCard, problems: list[Problem]) -> Machine | None:
+    per_host = card.gpus_per_host
+    hosts = spec.hosts
+    if spec.gpus is not None:
+        if spec.gpus > per_host and spec.gpus % per_host:
+            low = spec.gpus // per_host * per_host
+            problems.append(
+                Problem(
+                    key="cluster.gpus",
+                    message=f"{spec.gpus} is not a whole number of {card.name} hosts "
+                    f"of {per_host} GPUs",
+                    possible=f"possible: {low} or {low + per_host}",
+                    rule="whole-hosts",
+                )
+            )
+            return None
+        hosts, per_host = -(-spec.gpus // per_host), min(spec.gpus, per_host)
+    return Machine(
+        cluster=card,
+        accelerator=accelerator_card(card.accelerator),
+        hosts=hosts or 1,
+        gpus_per_host=per_host,
+        spares=spec.spares,
+    )
+
+
+def _steps(training: TrainingSpec) -> int:
+    if training.steps is not None:
+        return training.steps
+    per_step = training.global_batch_size * training.sequence_length
+    return -(-(training.tokens or per_step) // per_step)

@@ -1,0 +1,163 @@
+"""Name every error a user can meet, with its exit code and its message.
+
+Only classes of this module reach users. They take fields and compose the message themselves:
+the place, the value, the rule with its numbers, and what would work.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import IntEnum
+
+from typing_extensions import override
+
+
+class ExitCode(IntEnum):
+    """The exit codes of every command; frozen, scripts rely on them."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    INVALID_FILE = 3
+    NO_PLAN = 4
+    ENGINE_REFUSES = 5
+    HOST = 6
+    TRAINING_FAILED = 7
+    STORAGE = 8
+    INTERRUPTED = 130
+
+
+class LlmorchError(Exception):
+    """An error that is the user's to solve, never a bug of ours."""
+
+    exit_code: ExitCode = ExitCode.BUG
+
+
+class UsageError(LlmorchError):
+    """A command was called with words that do not go together."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, *, problem: str, instead: str = "") -> None:
+        self.problem = problem
+        self.instead = instead
+        super().__init__(_with_hint(problem, instead))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong in a file: where, what, and what would work."""
+
+    key: str
+    message: str
+    possible: str = ""
+    rule: str = ""
+
+    @override
+    def __str__(self) -> str:
+        place = f"{self.key}: " if self.key else ""
+        return _with_hint(f"{place}{self.message}", self.possible)
+
+
+class InvalidFile(LlmorchError):
+    """A user's file breaks its format or a rule; carries every problem found."""
+
+    exit_code = ExitCode.INVALID_FILE
+
+    def __init__(self, *, file: str, problems: Iterable[Problem]) -> None:
+        self.file = file
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{file}: {problem}" for problem in self.problems))
+
+
+class UnknownName(LlmorchError):
+    """A card, engine or launcher of that name does not exist."""
+
+    exit_code = ExitCode.INVALID_FILE
+
+    def __init__(self, *, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.known = tuple(sorted(known))
+        super().__init__(f"unknown {kind} '{name}'\n  {nearest(name, self.known)}")
+
+
+class NoPlanFits(LlmorchError):
+    """No layout of the search space passes every rule and fits in memory."""
+
+    exit_code = ExitCode.NO_PLAN
+
+    def __init__(self, *, what: str, reasons: Sequence[str], instead: str = "") -> None:
+        self.what = what
+        self.reasons = tuple(reasons)
+        lines = [f"no layout fits {what}", *(f"  {reason}" for reason in reasons)]
+        super().__init__(_with_hint("\n".join(lines), instead))
+
+
+class EngineRefused(LlmorchError):
+    """The training engine does not take this configuration."""
+
+    exit_code = ExitCode.ENGINE_REFUSES
+
+    def __init__(self, *, engine: str, reason: str, instead: str = "") -> None:
+        self.engine = engine
+        self.reason = reason
+        super().__init__(_with_hint(f"{engine} refuses the configuration: {reason}", instead))
+
+
+class HostError(LlmorchError):
+    """A host cannot do what the run needs: missing program, port in use, unreachable."""
+
+    exit_code = ExitCode.HOST
+
+    def __init__(self, *, host: str, problem: str, instead: str = "") -> None:
+        self.host = host
+        self.problem = problem
+        super().__init__(_with_hint(f"{host}: {problem}", instead))
+
+
+class TrainingFailed(LlmorchError):
+    """Training ended without reaching its last step and may not be tried again."""
+
+    exit_code = ExitCode.TRAINING_FAILED
+
+    def __init__(self, *, reason: str, tail: Sequence[str] = (), rest: str = "") -> None:
+        self.reason = reason
+        self.tail = tuple(tail)
+        lines = [reason, *(f"  | {line}" for line in self.tail)]
+        if rest:
+            lines.append(f"  the rest is in {rest}")
+        super().__init__("\n".join(lines))
+
+
+class StorageError(LlmorchError):
+    """A file could not be read or written: missing, full disk, no permission, half-written."""
+
+    exit_code = ExitCode.STORAGE
+
+    def __init__(self, *, path: str, problem: str, instead: str = "") -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(_with_hint(f"{path}: {problem}", instead))
+
+
+class Interrupted(LlmorchError):
+    """The user stopped the run."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+    def __init__(self, *, what: str) -> None:
+        super().__init__(what)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint that names the known word closest to `name`, or all when none is close."""
+    words = sorted(known)
+    close = get_close_matches(name, words, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known: {', '.join(words)}" if words else "none is known"
+
+
+def _with_hint(message: str, hint: str) -> str:
+    return f"{message}\n  {hint}" if hint else message

@@ -1,0 +1,30 @@
+"""What an engine renders for a run: one command for every rank and the files beside it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleFile:
+    """A text file of the bundle; `path` is relative to the bundle's folder."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineBundle:
+    """All an engine needs on a host to run any rank of a plan.
+
+    `argv` is the same for all ranks (they differ by environment alone); `prepare` are commands
+    run once, in order, before the first rank starts. Both may hold the placeholders `{bundle}`
+    (the bundle's absolute folder) and `{bin}` (where llmorch's console scripts are installed),
+    which the launcher replaces.
+    """
+
+    engine: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    files: tuple[BundleFile, ...]
+    world_size: int
+    last_step: int
+    prepare: tuple[tuple[str, ...], ...] = ()

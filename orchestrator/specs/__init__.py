@@ -1,0 +1,1 @@
+"""What people write: run files and cards, as closed pydantic models."""

@@ -1,0 +1,55 @@
+"""The words a user can choose between."""
+
+from enum import StrEnum
+
+
+class Precision(StrEnum):
+    """Number format of the matrix products; states keep FP32 master values (BF16, FP8)."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP8 = "fp8"
+
+
+class RecomputeGranularity(StrEnum):
+    """How much of the forward pass is done again in the backward pass."""
+
+    NONE = "none"
+    SELECTIVE = "selective"
+    FULL = "full"
+
+
+class ScheduleKind(StrEnum):
+    """Order of microbatches in the pipeline."""
+
+    NO_PIPELINE = "no-pipeline"
+    ONE_F_ONE_B = "1f1b"
+    INTERLEAVED = "interleaved-1f1b"
+
+
+class Offload(StrEnum):
+    """What leaves the accelerator for host memory."""
+
+    NONE = "none"
+
+
+class OverlapAxis(StrEnum):
+    """A parallel axis whose communication hides behind computation."""
+
+    TP = "tp"
+    DP = "dp"
+    PP = "pp"
+
+
+class CpCommType(StrEnum):
+    """How context parallelism moves keys and values (Megatron's `--cp-comm-type`)."""
+
+    P2P = "p2p"
+    ALL_GATHER = "allgather"
+    ALL_TO_ALL = "a2a"
+
+
+class Via(StrEnum):
+    """What starts the processes."""
+
+    LOCAL = "local"
