@@ -1,0 +1,76 @@
+"""What our Megatron-Core worker runs, and what starts a rank of it."""
+
+import json
+
+from orchestrator.engines.megatron_core.arguments import arguments_of
+from orchestrator.errors import EngineRefused
+from orchestrator.records.bundle import BundleFile, EngineBundle
+from orchestrator.records.engine import EngineCapabilities
+from orchestrator.records.plan import Plan
+from orchestrator.specs.choices import Precision, RecomputeGranularity, ScheduleKind
+
+NAME = "megatron-core"
+WORKER = "llmorch-megatron-core-worker"
+DATA_WORKER = "llmorch-data-worker"
+ARGUMENTS_FILE = "engine/megatron_core.json"
+
+CAPABILITIES = EngineCapabilities(
+    name=NAME,
+    version="0.16.1",
+    zero_stages=(0, 1),
+    pipeline_zero_stages=(0, 1),
+    schedules=tuple(ScheduleKind),
+    recompute=(RecomputeGranularity.SELECTIVE, RecomputeGranularity.FULL),
+    precisions=(Precision.FP32, Precision.BF16),
+    axes=("tp", "pp", "vpp"),
+)
+
+
+class MegatronCoreEngine:
+    """Renders the argument file of `launch/workers/megatron_core` and the command around it."""
+
+    def capabilities(self) -> EngineCapabilities:
+        """Return what the worker runs today."""
+        return CAPABILITIES
+
+    def render(self, plan: Plan) -> EngineBundle:
+        """Return the bundle of a plan; ranks differ by environment alone.
+
+        Raises:
+            EngineRefused: the run file has no data or no checkpoint section.
+        """
+        spec = plan.run.spec
+        if spec.data is None or spec.checkpoint is None:
+            absent = "data" if spec.data is None else "checkpoint"
+            raise EngineRefused(
+                engine=NAME,
+                reason=f"the run file has no '{absent}' section",
+                instead="see parallel_configs/tiny-gpt.local-x4.yaml for one that has",
+            )
+        text = json.dumps(arguments_of(plan), indent=2) + "\n"
+        prepare: tuple[tuple[str, ...], ...] = ()
+        if spec.data.corpus is not None:
+            limit = str(spec.data.corpus.limit_bytes)
+            command = (f"{{bin}}/{DATA_WORKER}", "--prefix", spec.data.prefix)
+            source = ("--source", spec.data.corpus.source, "--limit-bytes", limit)
+            prepare = ((*command, *source),)
+        return EngineBundle(
+            engine=f"{NAME}@{CAPABILITIES.version}",
+            prepare=prepare,
+            argv=(f"{{bin}}/{WORKER}", "--config", f"{{bundle}}/{ARGUMENTS_FILE}"),
+            env=_environment(plan),
+            files=(BundleFile(path=ARGUMENTS_FILE, text=text),),
+            world_size=plan.layout.world_size,
+            last_step=plan.run.steps,
+        )
+
+
+def _environment(plan: Plan) -> tuple[tuple[str, str], ...]:
+    env = [("OMP_NUM_THREADS", "1")]
+    if plan.layout.tp > 1 or plan.layout.cp > 1:
+        # Megatron asserts it before Blackwell: else kernels overtake the communication they hide.
+        env.append(("CUDA_DEVICE_MAX_CONNECTIONS", "1"))
+    return tuple(env)
+
+
+ENGINE = MegatronCoreEngine()
