@@ -1,0 +1,123 @@
+"""Laws of the cost model, over layouts of every kind."""
+
+import math
+from dataclasses import fields, replace
+from functools import cache
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.catalog.resolve import resolve
+from orchestrator.cost.memory import memory_of, states_floor_bytes
+from orchestrator.cost.quote import price
+from orchestrator.cost.workload import workload_of
+from orchestrator.planner.space import candidates
+from orchestrator.records.engine import MEGATRON_FAMILY
+from orchestrator.records.layout import Layout, Recompute
+from orchestrator.records.run import ResolvedRun
+from orchestrator.rules.table import first_violation
+from orchestrator.specs.choices import Precision, RecomputeGranularity
+from orchestrator.specs.cluster import ClusterSpec
+from orchestrator.specs.run import RunSpec
+from orchestrator.specs.training import TrainingSpec
+
+RUNS = (
+    ("llama-3.1-8b", "dgx-h100", 64, 8192, Precision.BF16),
+    ("gpt3-175b", "dgx-a100-80", 512, 2048, Precision.BF16),
+    ("llama-3.1-70b", "dgx-h100", 128, 32_768, Precision.FP8),
+    ("mixtral-8x7b", "dgx-h100", 64, 4096, Precision.BF16),
+    ("deepseek-v3", "dgx-h100", 512, 4096, Precision.FP8),
+    ("tiny-gpt", "local-cpu", 4, 256, Precision.FP32),
+)
+
+
+@cache
+def _case(index: int) -> tuple[ResolvedRun, tuple[Layout, ...]]:
+    model, cluster, gpus, sequence, precision = RUNS[index]
+    training = TrainingSpec(
+        sequence_length=sequence, global_batch_size=1024, steps=1, precision=precision
+    )
+    spec = RunSpec(
+        schema=1,
+        name="x",
+        model=model,
+        cluster=ClusterSpec(card=cluster, gpus=gpus),
+        training=training,
+    )
+    run = resolve(spec, file="x")
+    legal = [
+        layout
+        for layout in candidates(run, capabilities=MEGATRON_FAMILY)
+        if first_violation(run, layout, capabilities=MEGATRON_FAMILY) is None
+    ]
+    return run, tuple(legal)
+
+
+@st.composite
+def _priced(draw: st.DrawFn) -> tuple[ResolvedRun, Layout]:
+    run, layouts = _case(draw(st.integers(0, len(RUNS) - 1)))
+    return run, draw(st.sampled_from(layouts))
+
+
+@settings(deadline=None, max_examples=200)
+@given(_priced())
+def test_no_step_beats_its_roofline(case: tuple[ResolvedRun, Layout]):
+    run, layout = case
+
+    plan = price(run, layout)
+
+    peak = workload_of(run).chip.peak_flop_per_s * layout.world_size
+    assert plan.step_time_s > plan.model_flop_per_step / peak
+
+
+@settings(deadline=None, max_examples=200)
+@given(_priced())
+def test_parts_are_never_negative_and_sum_to_their_totals(case: tuple[ResolvedRun, Layout]):
+    run, layout = case
+
+    plan = price(run, layout)
+
+    for parts, total in (
+        (plan.cost, plan.cost.total_s),
+        (plan.memory, plan.memory.total_bytes),
+    ):
+        values = [getattr(parts, field.name) for field in fields(parts)]
+        # Rounding may leave the imbalance of equal ranks a hair below nothing.
+        assert min(values) >= -1e-9 * total
+        assert math.isclose(math.fsum(values), total)
+
+
+@settings(deadline=None, max_examples=200)
+@given(_priced())
+def test_memory_never_falls_as_the_micro_batch_grows(case: tuple[ResolvedRun, Layout]):
+    run, layout = case
+    workload = workload_of(run)
+    # The same number of microbatches in flight: the batch grows along.
+    larger = replace(workload, global_batch_size=2 * workload.global_batch_size)
+
+    one = memory_of(workload, layout)
+    two = memory_of(larger, replace(layout, micro_batch_size=2 * layout.micro_batch_size))
+
+    assert two.total_bytes >= one.total_bytes
+
+
+@settings(deadline=None, max_examples=200)
+@given(_priced())
+def test_recomputation_frees_memory_and_costs_time(case: tuple[ResolvedRun, Layout]):
+    run, layout = case
+    bare = replace(layout, recompute=Recompute())
+    full = replace(layout, recompute=Recompute(granularity=RecomputeGranularity.FULL))
+
+    kept, again = price(run, bare), price(run, full)
+
+    assert again.memory.total_bytes <= kept.memory.total_bytes
+    assert again.cost.total_s > kept.cost.total_s
+
+
+@settings(deadline=None, max_examples=200)
+@given(_priced())
+def test_the_states_alone_never_exceed_the_peak(case: tuple[ResolvedRun, Layout]):
+    run, layout = case
+    workload = workload_of(run)
+
+    assert states_floor_bytes(workload, layout) <= memory_of(workload, layout).total_bytes
