@@ -1,17 +1,16 @@
-"""The built-in cards: models, accelerators and clusters, each a YAML file with its sources."""
+"""The built-in cards: models, accelerators, clusters and environments, a YAML file each."""
 
 from functools import cache
 from importlib.resources import files
 from typing import TypeVar
 
-from pydantic import BaseModel
-
 from orchestrator.errors import UnknownName
-from orchestrator.specs.cluster import AcceleratorCard, ClusterCard
+from orchestrator.specs.card import Card
+from orchestrator.specs.cluster import AcceleratorCard, ClusterCard, EnvironmentCard
 from orchestrator.specs.document import parse
 from orchestrator.specs.model import ModelCard
 
-Card = TypeVar("Card", bound=BaseModel)
+AnyCard = TypeVar("AnyCard", bound=Card)
 
 _SUFFIX = ".yaml"
 
@@ -29,6 +28,11 @@ def cluster_names() -> tuple[str, ...]:
 def accelerator_names() -> tuple[str, ...]:
     """Return the names of the built-in accelerator cards, sorted."""
     return _names("accelerators")
+
+
+def environment_names() -> tuple[str, ...]:
+    """Return the names of the built-in environment cards, sorted."""
+    return _names("environments")
 
 
 def model_card(name: str) -> ModelCard:
@@ -58,6 +62,26 @@ def accelerator_card(name: str) -> AcceleratorCard:
     return _card("accelerators", name, kind="accelerator", model=AcceleratorCard)
 
 
+def environment_card(name: str) -> EnvironmentCard:
+    """Return a built-in environment card.
+
+    Raises:
+        UnknownName: there is no such card; the nearest name is given.
+    """
+    return _card("environments", name, kind="environment", model=EnvironmentCard)
+
+
+def accelerator_of(cluster: ClusterCard) -> AcceleratorCard:
+    """Return the accelerator of a cluster: the built-in card it names, or the one it holds.
+
+    Raises:
+        UnknownName: it names a card that does not exist.
+    """
+    if isinstance(cluster.accelerator, AcceleratorCard):
+        return cluster.accelerator
+    return accelerator_card(cluster.accelerator)
+
+
 @cache
 def _names(shelf: str) -> tuple[str, ...]:
     found = (files("orchestrator.catalog") / shelf).iterdir()
@@ -66,7 +90,7 @@ def _names(shelf: str) -> tuple[str, ...]:
     )
 
 
-def _card(shelf: str, name: str, *, kind: str, model: type[Card]) -> Card:
+def _card(shelf: str, name: str, *, kind: str, model: type[AnyCard]) -> AnyCard:
     if name not in _names(shelf):
         raise UnknownName(kind=kind, name=name, known=_names(shelf))
     return parse(_text(shelf, name), model=model, file=f"{kind} card {name}")

@@ -1,4 +1,4 @@
-"""Between a layout as people write it and as rooms exchange it: dp and defaults filled in, or not."""
+"""Between a layout as people write it and as rooms exchange it, defaults filled in."""
 
 from orchestrator.records.layout import Layout, Recompute
 from orchestrator.specs.choices import CpCommType, ScheduleKind
@@ -50,7 +50,7 @@ def layout_spec_of(layout: Layout) -> LayoutSpec:
         vpp=layout.vpp,
         microbatch_group_size=layout.microbatch_group_size if interleaved else None,
         micro_batch_size=layout.micro_batch_size,
-        zero_stage=layout.zero_stage,  # type: ignore[arg-type]  0 to 3, checked when it was read
+        zero_stage=layout.zero_stage,
         zero_replicas=layout.zero_replicas,
         offload=layout.offload,
         overlap=layout.overlap,

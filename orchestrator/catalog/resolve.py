@@ -1,13 +1,15 @@
 """From a run file to a resolved run: names looked up, hosts counted, dp derived."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
-from orchestrator.catalog.cards import accelerator_card, cluster_card, model_card
+from orchestrator.catalog.cards import accelerator_of, cluster_card, model_card
+from orchestrator.catalog.check import figure_problems
 from orchestrator.catalog.layouts import layout_of
 from orchestrator.errors import InvalidFile, Problem, UnknownName, nearest
 from orchestrator.records.run import Machine, ResolvedRun
-from orchestrator.specs.cluster import ClusterCard, ClusterSpec
+from orchestrator.specs.cluster import AcceleratorCard, ClusterCard, ClusterSpec
 from orchestrator.specs.model import ModelCard
 from orchestrator.specs.run import RunSpec
 from orchestrator.specs.training import TrainingSpec
@@ -27,8 +29,7 @@ def resolve(spec: RunSpec, *, file: str) -> ResolvedRun:
         if isinstance(spec.model, ModelCard)
         else _looked_up(model_card, spec.model, key="model", problems=problems)
     )
-    card = _looked_up(cluster_card, spec.cluster.card, key="cluster.card", problems=problems)
-    machine = _machine(spec.cluster, card, problems) if card else None
+    machine = _machine(spec.cluster, problems)
     if model is None or machine is None:
         raise InvalidFile(file=file, problems=problems)
     layout = (
@@ -60,30 +61,54 @@ def _looked_up(
         return None
 
 
-def _machine(spec: ClusterSpec, card: ClusterCard, problems: list[Problem]) -> Machine | None:
+def _machine(spec: ClusterSpec, problems: list[Problem]) -> Machine | None:
+    card = (
+        spec.card
+        if isinstance(spec.card, ClusterCard)
+        else _looked_up(cluster_card, spec.card, key="cluster.card", problems=problems)
+    )
+    if card is None:
+        return None
+    accelerator = _accelerator(card, problems)
+    hosts = _hosts(spec, card, problems)
+    if accelerator is None or hosts is None:
+        return None
     per_host = card.gpus_per_host
-    hosts = spec.hosts
-    if spec.gpus is not None:
-        if spec.gpus > per_host and spec.gpus % per_host:
-            low = spec.gpus // per_host * per_host
-            problems.append(
-                Problem(
-                    key="cluster.gpus",
-                    message=f"{spec.gpus} is not a whole number of {card.name} hosts "
-                    f"of {per_host} GPUs",
-                    possible=f"possible: {low} or {low + per_host}",
-                    rule="whole-hosts",
-                )
-            )
-            return None
-        hosts, per_host = -(-spec.gpus // per_host), min(spec.gpus, per_host)
     return Machine(
         cluster=card,
-        accelerator=accelerator_card(card.accelerator),
-        hosts=hosts or 1,
-        gpus_per_host=per_host,
+        accelerator=accelerator,
+        hosts=hosts,
+        gpus_per_host=min(spec.gpus, per_host) if spec.gpus is not None else per_host,
         spares=spec.spares,
     )
+
+
+def _accelerator(card: ClusterCard, problems: list[Problem]) -> AcceleratorCard | None:
+    key = "cluster.card.accelerator"
+    if isinstance(card.accelerator, AcceleratorCard):
+        wrong = figure_problems(card.accelerator)
+        problems += [replace(problem, key=f"{key}.{problem.key}") for problem in wrong]
+        return None if wrong else card.accelerator
+    return _looked_up(lambda _: accelerator_of(card), card.accelerator, key=key, problems=problems)
+
+
+def _hosts(spec: ClusterSpec, card: ClusterCard, problems: list[Problem]) -> int | None:
+    per_host = card.gpus_per_host
+    if spec.gpus is None:
+        return spec.hosts
+    if spec.gpus > per_host and spec.gpus % per_host:
+        low = spec.gpus // per_host * per_host
+        problems.append(
+            Problem(
+                key="cluster.gpus",
+                message=f"{spec.gpus} is not a whole number of {card.name} hosts "
+                f"of {per_host} GPUs",
+                possible=f"possible: {low} or {low + per_host}",
+                rule="whole-hosts",
+            )
+        )
+        return None
+    return -(-spec.gpus // per_host)
 
 
 def _steps(training: TrainingSpec) -> int:

@@ -88,13 +88,28 @@ def layer_matmul_flop(shape: Shape, *, kind: LayerKind) -> float:
 
 
 def attention_flop(shape: Shape, *, sequence: int) -> float:
-    """Return the forward FLOPs of one token in the core of attention.
+    """Return the forward FLOPs of one token in the core of attention, averaged over the layers.
 
-    2 s a (d_qk + d_v) x 1/2 (causal). Source: Korthikanti et al. 2022, appendix A; Dao 2023 for
-    the causal half.
+    2 k a (d_qk + d_v), k the keys a token attends to: s / 2 (causal), fewer behind a window.
+    Source: Korthikanti et al. 2022, appendix A; Dao 2023 for the causal half.
     """
     query_dim, value_dim = attention_dims(shape)
-    return CAUSAL_SHARE * 2 * sequence * shape.heads * (query_dim + value_dim)
+    return 2 * attended_keys(shape, sequence=sequence) * shape.heads * (query_dim + value_dim)
+
+
+def attended_keys(shape: Shape, *, sequence: int) -> float:
+    """Return the keys that a token attends to, averaged over the sequence and the layers.
+
+    Full: s / 2. Sliding window w < s: w - w^2 / (2 s), as the first w tokens see fewer. Chunks
+    of w: w / 2. Source: counting the unmasked scores; the token itself counts half.
+    """
+    full = CAUSAL_SHARE * sequence
+    window = shape.window
+    if window is None or window.size >= sequence:
+        return full
+    w = window.size
+    near = CAUSAL_SHARE * w if window.chunked else w - CAUSAL_SHARE * w * w / sequence
+    return full + (near - full) * window.layers / shape.num_layers
 
 
 def _elements(matrices: tuple[Matrix, ...]) -> int:

@@ -39,10 +39,8 @@ def total_parameters(shape: Shape) -> int:
 def active_parameters(shape: Shape) -> int:
     """Return the parameters that one token meets: k of E experts, everything else whole."""
     idle = shape.experts - shape.topk
-    one = sum(m.size for m in mlp_matrices(shape, width=shape.expert_ffn, tp=1))
-    return total_parameters(shape) - shape.count(LayerKind.MOE) * idle * (
-        one + _mlp_bias(shape, width=shape.expert_ffn, tp=1)
-    )
+    one = mlp_parameters(shape, width=shape.expert_ffn)
+    return total_parameters(shape) - shape.count(LayerKind.MOE) * idle * one
 
 
 def mtp_parameters(shape: Shape) -> int:
@@ -65,24 +63,40 @@ def layer_parameters(
 ) -> Held:
     """Return the parameters of one decoder layer on a rank of (t, etp, ep).
 
-    Column- and row-parallel matrices are cut by t, experts by etp and ep; norms, routers and
-    the biases after row-parallel matrices are whole on every rank (Megatron).
+    Column- and row-parallel matrices are cut by t, experts by etp and ep, softmax sinks by t;
+    norms, routers and the biases after row-parallel matrices are whole on every rank (Megatron).
     """
-    attention = _sum(attention_matrices(shape, tp=tp)) + _attention_bias(shape, tp=tp)
-    norms = 2 * _norm(shape) + (_qk_norm(shape) if shape.qk_norm else 0)
+    dense = attention_parameters(shape, tp=tp) + layer_norm_parameters(shape)
     if kind is LayerKind.DENSE:
-        mlp = _sum(mlp_matrices(shape, width=shape.ffn, tp=tp))
-        return Held(
-            dense=attention + norms + mlp + _mlp_bias(shape, width=shape.ffn, tp=tp), expert=0
-        )
-    shared = _sum(mlp_matrices(shape, width=shape.shared_ffn, tp=tp))
-    router = shape.hidden * shape.experts
-    one = _sum(mlp_matrices(shape, width=shape.expert_ffn, tp=etp))
-    bias = _mlp_bias(shape, width=shape.expert_ffn, tp=etp)
-    return Held(
-        dense=attention + norms + router + shared + _mlp_bias(shape, width=shape.shared_ffn, tp=tp),
-        expert=shape.experts // ep * (one + bias),
-    )
+        return Held(dense=dense + mlp_parameters(shape, width=shape.ffn, tp=tp), expert=0)
+    shared = mlp_parameters(shape, width=shape.shared_ffn, tp=tp)
+    one = mlp_parameters(shape, width=shape.expert_ffn, tp=etp)
+    return Held(dense=dense + router_parameters(shape) + shared, expert=shape.experts // ep * one)
+
+
+def attention_parameters(shape: Shape, *, tp: int = 1) -> int:
+    """Return the matrices, biases and softmax sinks of one attention block on a rank."""
+    width = (shape.heads // tp + 2 * max(1, shape.groups // tp)) * shape.head_dim
+    biases = (width if shape.qkv_bias else 0) + (shape.hidden if shape.linear_bias else 0)
+    return _sum(attention_matrices(shape, tp=tp)) + biases + shape.sinks // tp
+
+
+def mlp_parameters(shape: Shape, *, width: int, tp: int = 1) -> int:
+    """Return the matrices and biases of one MLP (or one expert) of that width on a rank."""
+    if width == 0:
+        return 0
+    biases = shape.gates * width // tp + shape.hidden if shape.linear_bias else 0
+    return _sum(mlp_matrices(shape, width=width, tp=tp)) + biases
+
+
+def layer_norm_parameters(shape: Shape) -> int:
+    """Return the normalisations of a layer: before (and after) attention and MLP, queries, keys."""
+    return shape.layer_norms * _norm(shape) + (_qk_norm(shape) if shape.qk_norm else 0)
+
+
+def router_parameters(shape: Shape) -> int:
+    """Return an MoE layer's router [h, E], with a bias where all matrices have one (Megatron)."""
+    return shape.hidden * shape.experts + (shape.experts if shape.linear_bias else 0)
 
 
 def embedding_parameters(shape: Shape, *, vocab: int, tp: int = 1) -> int:
@@ -112,17 +126,6 @@ def _qk_norm(shape: Shape) -> int:
     if latent is None:
         return 2 * shape.norm_vectors * shape.head_dim
     return shape.norm_vectors * (latent.query_rank + latent.key_value_rank)
-
-
-def _attention_bias(shape: Shape, *, tp: int) -> int:
-    width = (shape.heads // tp + 2 * max(1, shape.groups // tp)) * shape.head_dim
-    return (width if shape.qkv_bias else 0) + (shape.hidden if shape.linear_bias else 0)
-
-
-def _mlp_bias(shape: Shape, *, width: int, tp: int) -> int:
-    if not shape.linear_bias or width == 0:
-        return 0
-    return shape.gates * width // tp + shape.hidden
 
 
 def _sum(matrices: tuple[Matrix, ...]) -> int:

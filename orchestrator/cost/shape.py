@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
+from orchestrator.specs.layers import WindowSpec
 from orchestrator.specs.model import MlaSpec, ModelCard
 
 
@@ -36,6 +37,18 @@ class Latent:
         return self.nope_dim + self.rope_dim
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Attention over a part of the sequence: how many tokens, and in how many of the layers.
+
+    Sliding, a token looks at the last `size`; chunked, at those before it in its chunk of `size`.
+    """
+
+    size: int
+    layers: int
+    chunked: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shape:
     """A decoder-only transformer as numbers.
@@ -44,7 +57,9 @@ class Shape:
     cost more than most of them.
 
     `positions` counts learned position rows (0 with rotary ones), `norm_vectors` the vectors of
-    a normalisation (2 for LayerNorm, 1 for RMSNorm), `kinds` names each layer's kind.
+    a normalisation (2 for LayerNorm, 1 for RMSNorm), `layer_norms` the normalisations of a layer
+    beside those of queries and keys, `sinks` the learned numbers that join a layer's softmax (one
+    a head), `kinds` names each layer's kind.
     """
 
     hidden: int
@@ -55,6 +70,8 @@ class Shape:
     vocab: int
     positions: int
     norm_vectors: int
+    layer_norms: int
+    sinks: int
     gated: bool
     tied: bool
     qkv_bias: bool
@@ -67,6 +84,7 @@ class Shape:
     expert_ffn: int
     shared_ffn: int
     latent: Latent | None
+    window: Window | None
 
     @property
     def num_layers(self) -> int:
@@ -113,6 +131,8 @@ def shape_of(card: ModelCard) -> Shape:
         vocab=card.vocab_size,
         positions=card.max_sequence_length if card.position_embedding == "learned_absolute" else 0,
         norm_vectors=2 if card.normalization == "LayerNorm" else 1,
+        layer_norms=4 if card.post_norms else 2,
+        sinks=card.num_attention_heads if card.attention_sinks else 0,
         gated=card.gated_mlp,
         tied=card.tied_embeddings,
         qkv_bias=card.qkv_bias,
@@ -128,6 +148,7 @@ def shape_of(card: ModelCard) -> Shape:
         expert_ffn=moe.moe_ffn_hidden_size if moe else 0,
         shared_ffn=moe.shared_expert_intermediate_size if moe else 0,
         latent=_latent_of(card.mla) if card.mla else None,
+        window=_window_of(card, card.window) if card.window else None,
     )
 
 
@@ -203,3 +224,8 @@ def _latent_of(spec: MlaSpec) -> Latent:
         rope_dim=spec.qk_rope_head_dim,
         value_dim=spec.v_head_dim,
     )
+
+
+def _window_of(card: ModelCard, spec: WindowSpec) -> Window:
+    windowed = [layer for layer in range(card.num_layers) if spec.is_windowed_layer(layer)]
+    return Window(size=spec.size, layers=len(windowed), chunked=spec.kind == "chunked")

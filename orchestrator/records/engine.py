@@ -1,15 +1,18 @@
 """What an engine says it can do; rules and the planner read it before they propose anything."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from orchestrator.specs.choices import Precision, RecomputeGranularity, ScheduleKind
+from orchestrator.specs.model import SPECIAL_FIELDS, Activation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineCapabilities:
     """The axes, switches and versions that one engine runs; what is absent is refused.
 
-    `axes` names the axes whose degree may exceed 1, and `moe` and `mla` where such models build.
+    `axes` names the axes whose degree may exceed 1; `model_features` the special fields of a model
+    card that are honoured, and `activations` those that it builds.
     """
 
     name: str
@@ -20,6 +23,8 @@ class EngineCapabilities:
     recompute: tuple[RecomputeGranularity, ...]
     precisions: tuple[Precision, ...]
     axes: tuple[str, ...]
+    model_features: tuple[str, ...]
+    activations: tuple[str, ...]
 
 
 MEGATRON_FAMILY = EngineCapabilities(
@@ -27,9 +32,11 @@ MEGATRON_FAMILY = EngineCapabilities(
     version="any",
     zero_stages=(0, 1),
     pipeline_zero_stages=(0, 1),
-    schedules=tuple(ScheduleKind),
+    schedules=(ScheduleKind.NO_PIPELINE, ScheduleKind.ONE_F_ONE_B, ScheduleKind.INTERLEAVED),
     recompute=(RecomputeGranularity.SELECTIVE, RecomputeGranularity.FULL),
     precisions=tuple(Precision),
-    axes=("tp", "pp", "cp", "ep", "etp", "vpp", "moe", "mla"),
+    axes=("tp", "pp", "cp", "ep", "etp", "vpp", "zero_replicas"),
+    model_features=(*SPECIAL_FIELDS, "rotary_percent"),
+    activations=get_args(Activation),
 )
 """What the Megatron engines run together; what `plan` assumes when no engine is named."""

@@ -101,15 +101,30 @@ def _recompute(subject: Subject) -> Iterator[Problem]:
 def _model(subject: Subject) -> Iterator[Problem]:
     if subject.engine is None:
         return
-    for field, present in (("moe", subject.run.model.moe), ("mla", subject.run.model.mla)):
-        if present is not None and field not in subject.engine.axes:
-            yield Problem(
-                key="model",
-                message=f"{subject.run.model.name} has {field}, which {subject.engine.name} "
-                "does not run yet",
-                possible="choose a dense model, or another engine",
-                rule="engine-model",
-            )
+    model, engine = subject.run.model, subject.engine
+    lacking = [name for name in model.special_fields() if name not in engine.model_features]
+    if model.activation not in engine.activations:
+        lacking.append(f"activation {model.activation}")
+    if lacking:
+        yield Problem(
+            key="model",
+            message=f"{model.name} has {', '.join(lacking)}, which {engine.name} "
+            "does not build yet",
+            possible="choose a model without it, or another engine",
+            rule="engine-model",
+        )
+
+
+def _schedule(subject: Subject) -> Iterator[Problem]:
+    schedule = subject.layout.schedule
+    if subject.engine and schedule not in subject.engine.schedules:
+        known = ", ".join(subject.engine.schedules)
+        yield Problem(
+            key="layout.schedule",
+            message=f"{schedule} is not run by {subject.engine.name}",
+            possible=f"possible: {known}",
+            rule="engine-schedule",
+        )
 
 
 RULES = (
@@ -161,5 +176,12 @@ RULES = (
         source="the engine's capabilities",
         since="any",
         check=_model,
+    ),
+    Rule(
+        id="engine-schedule",
+        condition="the engine runs the schedule",
+        source="the engine's capabilities",
+        since="any",
+        check=_schedule,
     ),
 )

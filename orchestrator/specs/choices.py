@@ -25,6 +25,12 @@ class ScheduleKind(StrEnum):
     NO_PIPELINE = "no-pipeline"
     ONE_F_ONE_B = "1f1b"
     INTERLEAVED = "interleaved-1f1b"
+    GPIPE = "gpipe"
+    COMBINED = "combined-1f1b"
+    LOOPED_BFS = "looped-bfs"
+    ZERO_BUBBLE = "interleaved-zero-bubble"
+    ZB_V = "zb-v"
+    DUAL_PIPE_V = "dualpipe-v"
 
 
 class Offload(StrEnum):

@@ -15,10 +15,14 @@ from pydantic_core import ErrorDetails
 from typing_extensions import override
 
 from orchestrator.errors import InvalidFile, Problem, nearest
-from orchestrator.specs.run import CARD_TAG, NAME_TAG, RunSpec
+from orchestrator.specs.card import CARD_TAG, NAME_TAG
+from orchestrator.specs.run import RunSpec
 
 Model = TypeVar("Model", bound=BaseModel)
 Path = tuple[str | int, ...]
+
+_NEVER_WRITTEN = {CARD_TAG, NAME_TAG, "[key]"}
+"""Parts that pydantic puts into a place beside the keys of the file."""
 
 _FLOAT = re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$")
 
@@ -113,6 +117,12 @@ def yaml_of(spec: BaseModel) -> str:
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 
+def yaml_as_written(spec: BaseModel) -> str:
+    """Return a spec as YAML text of what was given alone; what is a default is left out."""
+    data = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
 def _json_of(data: Mapping[str, Any]) -> str:
     # JSON mode is what lets strict models take enum words and dates from text.
     return json.dumps(data, default=str)
@@ -136,10 +146,7 @@ def _problem_of(
 
 
 def _untagged(loc: Path) -> Path:
-    # The discriminator of `model:` adds its tag to the place; users never wrote it.
-    if len(loc) > 1 and loc[0] == "model" and loc[1] in {CARD_TAG, NAME_TAG}:
-        return (loc[0], *loc[2:])
-    return tuple(part for part in loc if part != "[key]")
+    return tuple(part for part in loc if part not in _NEVER_WRITTEN)
 
 
 def _value_at(data: Any, path: Sequence[str | int]) -> Any:  # noqa: ANN401  a user's YAML

@@ -1,6 +1,6 @@
 """How a run is spread over ranks; dp is derived from the world, never written."""
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -46,7 +46,7 @@ class LayoutSpec(Closed):
     vpp: PositiveInt = Field(default=1, description="virtual stages of each pipeline rank")
     microbatch_group_size: PositiveInt | None = Field(default=None, description="absent: pp")
     micro_batch_size: PositiveInt = 1
-    zero_stage: Literal[0, 1, 2, 3] = 1
+    zero_stage: int = Field(default=1, ge=0, le=3)
     zero_replicas: PositiveInt = 1
     offload: Offload = Offload.NONE
     overlap: tuple[OverlapAxis, ...] = ()

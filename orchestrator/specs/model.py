@@ -3,49 +3,29 @@
 Field names follow Megatron-Core's TransformerConfig where one exists.
 """
 
-import datetime as dt
-import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
+from orchestrator.specs.card import CARD_TAG, NAME_TAG, Card, tag_of
 from orchestrator.specs.closed import Closed
+from orchestrator.specs.layers import MoeSpec, WindowSpec
 
-_PATTERN_TERM = re.compile(r"\[([01](?:,[01])*)\](?:\*(\d+))?")
+SPECIAL_FIELDS = (
+    *("layernorm_zero_centered_gamma", "post_norms", "parallel_attention", "rotary_base_local"),
+    *("rope_scaling", "nope_layer_interval", "window", "attention_sinks"),
+    *("attention_logit_softcap", "final_logit_softcap", "qk_l2_norm", "activation_clamp"),
+    *("glu_linear_offset", "mtp_num_layers", "moe", "mla"),
+)
+"""What a plain transformer has not; an engine must honour each, or refuse the model."""
 
-
-class MoeSpec(Closed):
-    """The experts of a mixture-of-experts model."""
-
-    num_experts: PositiveInt
-    router_topk: PositiveInt
-    moe_ffn_hidden_size: PositiveInt
-    shared_expert_intermediate_size: int = Field(default=0, ge=0)
-    layer_pattern: str = Field(
-        default="[1]", description="1 = MoE layer, 0 = dense: '[0]*3+[1]*58'; repeated to the end"
-    )
-    router_dtype: Literal["bf16", "fp32"] = "fp32"
-    score_function: Literal["softmax", "sigmoid"] = "softmax"
-    aux_loss_coeff: float = Field(default=0.0, ge=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.router_topk > self.num_experts:
-            msg = f"router_topk {self.router_topk} is more than num_experts {self.num_experts}"
-            raise ValueError(msg)
-        _pattern_of(self.layer_pattern)
-        return self
-
-    def is_moe_layer(self, layer: int) -> bool:
-        """Return whether the 0-based decoder layer holds experts."""
-        pattern = _pattern_of(self.layer_pattern)
-        return bool(pattern[layer % len(pattern)])
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "squared_relu"]
 
 
 class MlaSpec(Closed):
     """Multi-latent attention (DeepSeek): low-rank queries, keys and values."""
 
-    q_lora_rank: PositiveInt | None = None
+    q_lora_rank: PositiveInt | None = Field(default=None, description="absent: no query latent")
     kv_lora_rank: PositiveInt
     qk_nope_head_dim: PositiveInt
     qk_rope_head_dim: PositiveInt
@@ -55,51 +35,84 @@ class MlaSpec(Closed):
 class Published(Closed):
     """What the publisher says of the model; a check on our count, never an input of it."""
 
-    parameters_b: PositiveFloat
+    parameters_b: PositiveFloat = Field(description="billions (10^9), as printed")
     active_parameters_b: PositiveFloat | None = None
+    includes: tuple[Literal["mtp", "vision"], ...] = Field(
+        default=(), description="what the total counts beside the decoder"
+    )
+    active_leaves_out: tuple[Literal["embedding", "output"], ...] = Field(
+        default=(), description="what the active count does not count"
+    )
+    checkpoint_parameters: PositiveInt | None = Field(
+        default=None, description="elements of the published checkpoint, to the last one"
+    )
 
 
 class ReferenceTraining(Closed):
     """The training a model is known for; what `plan` assumes when the user says nothing."""
 
     sequence_length: PositiveInt
-    global_batch_size: PositiveInt
+    global_batch_size: PositiveInt = Field(description="sequences")
     tokens: PositiveInt
     source: str
 
 
-class ModelCard(Closed):
+class ModelCard(Card):
     """An architecture, with the sources of its numbers."""
 
-    name: str = Field(min_length=1)
     family: str = ""
-    num_layers: PositiveInt
-    hidden_size: PositiveInt
-    ffn_hidden_size: PositiveInt
+    num_layers: PositiveInt = Field(description="decoder layers, without multi-token prediction")
+    hidden_size: PositiveInt = Field(description="width of the hidden state")
+    ffn_hidden_size: PositiveInt = Field(description="width of a dense layer's MLP")
     num_attention_heads: PositiveInt
-    num_query_groups: PositiveInt
-    head_dim: PositiveInt
-    vocab_size: PositiveInt
-    max_sequence_length: PositiveInt
-    gated_mlp: bool
-    activation: Literal["gelu", "silu"]
+    num_query_groups: PositiveInt = Field(description="heads of keys and values")
+    head_dim: PositiveInt = Field(description="width of one head (Megatron's kv_channels)")
+    vocab_size: PositiveInt = Field(description="tokens, before padding")
+    max_sequence_length: PositiveInt = Field(description="longest context it was made for")
+    gated_mlp: bool = Field(description="the MLP has a gate: three matrices instead of two")
+    activation: Activation
     normalization: Literal["LayerNorm", "RMSNorm"]
     norm_epsilon: PositiveFloat = 1e-5
+    layernorm_zero_centered_gamma: bool = Field(default=False, description="gains stored minus 1")
+    post_norms: bool = Field(
+        default=False, description="norms after attention and MLP too, beside those before them"
+    )
+    parallel_attention: bool = Field(
+        default=False, description="attention and MLP read the same input, side by side"
+    )
     position_embedding: Literal["learned_absolute", "rope"]
     rotary_base: PositiveInt | None = None
+    rotary_base_local: PositiveInt | None = Field(
+        default=None, description="of windowed layers, where it differs"
+    )
+    rotary_percent: float = Field(default=1.0, gt=0, le=1, description="share of a head rotated")
     rope_scaling: dict[str, float | str] | None = None
-    tied_embeddings: bool
+    nope_layer_interval: PositiveInt | None = Field(
+        default=None, description="every n-th layer has no positions at all"
+    )
+    window: WindowSpec | None = Field(default=None, description="layers that look back less far")
+    attention_sinks: bool = Field(
+        default=False, description="a learned number a head joins the softmax"
+    )
+    attention_logit_softcap: PositiveFloat | None = None
+    final_logit_softcap: PositiveFloat | None = None
+    tied_embeddings: bool = Field(description="the output matrix is the embedding")
     qkv_bias: bool
-    linear_bias: bool
-    qk_norm: bool = False
-    mtp_num_layers: int = Field(default=0, ge=0)
+    linear_bias: bool = Field(
+        description="biases in all other matrices, and in the router of an MoE layer"
+    )
+    qk_norm: bool = Field(default=False, description="queries and keys (or latents) are normed")
+    qk_l2_norm: bool = Field(default=False, description="the same without learned gains")
+    activation_clamp: PositiveFloat | None = None
+    glu_linear_offset: PositiveFloat | None = Field(default=None, description="added to the gate")
+    init_std: PositiveFloat = Field(
+        default=0.02, description="standard deviation of the initial weights"
+    )
+    mtp_num_layers: int = Field(default=0, ge=0, description="depths of multi-token prediction")
     moe: MoeSpec | None = None
     mla: MlaSpec | None = None
     published: Published | None = None
     reference_training: ReferenceTraining | None = None
-    source: tuple[str, ...] = ()
-    retrieved: dt.date | None = None
-    notes: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -114,22 +127,21 @@ class ModelCard(Closed):
             raise ValueError(msg)
         return self
 
+    def special_fields(self) -> tuple[str, ...]:
+        """Return which of `SPECIAL_FIELDS` the model uses, and `rotary_percent` below 1."""
+        partial = ("rotary_percent",) if self.rotary_percent < 1 else ()
+        return (*(name for name in SPECIAL_FIELDS if getattr(self, name)), *partial)
+
     def is_moe_layer(self, layer: int) -> bool:
         """Return whether the 0-based decoder layer holds experts."""
         return self.moe is not None and self.moe.is_moe_layer(layer)
 
+    def is_windowed_layer(self, layer: int) -> bool:
+        """Return whether the 0-based decoder layer looks back through a window alone."""
+        return self.window is not None and self.window.is_windowed_layer(layer)
 
-def _pattern_of(text: str) -> tuple[int, ...]:
-    """Return the 0/1 pattern that `[0]*3+[1]*58` spells.
 
-    Raises:
-        ValueError: the text is not of that grammar.
-    """
-    pattern: list[int] = []
-    for term in text.replace(" ", "").split("+"):
-        match = _PATTERN_TERM.fullmatch(term)
-        if match is None:
-            msg = f"layer_pattern '{text}' is not like '[0]*3+[1]*58'"
-            raise ValueError(msg)
-        pattern += [int(digit) for digit in match[1].split(",")] * int(match[2] or 1)
-    return tuple(pattern)
+ModelField = Annotated[
+    Annotated[str, Tag(NAME_TAG)] | Annotated[ModelCard, Tag(CARD_TAG)], Discriminator(tag_of)
+]
+"""A model in a run file: a card's name, or a card's fields."""

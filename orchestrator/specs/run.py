@@ -1,27 +1,15 @@
 """The run file: one document that says everything about a run."""
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, PositiveInt, Tag
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from orchestrator.specs.choices import Via
 from orchestrator.specs.closed import Closed
 from orchestrator.specs.cluster import ClusterSpec
 from orchestrator.specs.layout import LayoutSpec
-from orchestrator.specs.model import ModelCard
+from orchestrator.specs.model import ModelField
 from orchestrator.specs.training import TrainingSpec
-
-NAME_TAG = "name"
-CARD_TAG = "card"
-
-
-def _tag_of(value: Any) -> str:  # noqa: ANN401  the discriminator sees raw input
-    return CARD_TAG if isinstance(value, dict | ModelCard) else NAME_TAG
-
-
-ModelField = Annotated[
-    Annotated[str, Tag(NAME_TAG)] | Annotated[ModelCard, Tag(CARD_TAG)], Discriminator(_tag_of)
-]
 
 
 class EngineSpec(Closed):

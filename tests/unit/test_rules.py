@@ -26,6 +26,8 @@ NARROW = EngineCapabilities(
     recompute=(RecomputeGranularity.FULL,),
     precisions=(Precision.BF16,),
     axes=("tp", "pp", "vpp"),
+    model_features=(),
+    activations=("silu",),
 )
 
 
@@ -181,11 +183,19 @@ ENGINE_CASES = [
     ),
     ("precision", [("bf16", "fp8")], "training.precision: fp8 is not run by narrow"),
     ("engine-model", [("llama-2-13b", "mixtral-8x7b"), ("vpp: 5", "vpp: 2")], "model: mixtral"),
+    (
+        "engine-model",
+        [("llama-2-13b", "gpt3-175b"), ("vpp: 5", "vpp: 2")],
+        "model: gpt3-175b has activation gelu",
+    ),
+    ("engine-schedule", [], "layout.schedule: interleaved-1f1b is not run by narrow"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("rule", "changes", "text"), ENGINE_CASES, ids=[case[0] for case in ENGINE_CASES]
+    ("rule", "changes", "text"),
+    ENGINE_CASES,
+    ids=[f"{case[0]}-{i}" for i, case in enumerate(ENGINE_CASES)],
 )
 def test_what_an_engine_does_not_run_is_refused_by_name(rule, changes, text):
     assert found(*changes, capabilities=NARROW)[rule].startswith(text)

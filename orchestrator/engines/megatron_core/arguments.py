@@ -42,11 +42,12 @@ def arguments_of(plan: Plan) -> dict[str, Any]:
 
 
 def _model(model: ModelCard, padded: int) -> dict[str, Any]:
-    if model.rope_scaling is not None:
+    special = model.special_fields()
+    if special:
         raise EngineRefused(
             engine="megatron-core",
-            reason=f"{model.name} scales its rotary positions, which the worker cannot say yet",
-            instead="train without rope_scaling, at the original context length",
+            reason=f"{model.name} has {', '.join(special)}, which the worker cannot say yet",
+            instead="choose a model without them, or another engine",
         )
     return {
         "num_layers": model.num_layers,
@@ -68,7 +69,7 @@ def _model(model: ModelCard, padded: int) -> dict[str, Any]:
         "qkv_bias": model.qkv_bias,
         "linear_bias": model.linear_bias,
         "qk_norm": model.qk_norm,
-        "init_std": 0.02,
+        "init_std": model.init_std,
         "moe": None,
     }
 

@@ -1,6 +1,7 @@
 """What our Megatron-Core worker runs, and what starts a rank of it."""
 
 import json
+from types import MappingProxyType
 
 from orchestrator.engines.megatron_core.arguments import arguments_of
 from orchestrator.errors import EngineRefused
@@ -14,15 +15,20 @@ WORKER = "llmorch-megatron-core-worker"
 DATA_WORKER = "llmorch-data-worker"
 ARGUMENTS_FILE = "engine/megatron_core.json"
 
+CORPORA = MappingProxyType({"python-stdlib": "stdlib"})
+"""What the data worker calls the run file's corpora."""
+
 CAPABILITIES = EngineCapabilities(
     name=NAME,
     version="0.16.1",
     zero_stages=(0, 1),
     pipeline_zero_stages=(0, 1),
-    schedules=tuple(ScheduleKind),
+    schedules=(ScheduleKind.NO_PIPELINE, ScheduleKind.ONE_F_ONE_B, ScheduleKind.INTERLEAVED),
     recompute=(RecomputeGranularity.SELECTIVE, RecomputeGranularity.FULL),
     precisions=(Precision.FP32, Precision.BF16),
     axes=("tp", "pp", "vpp"),
+    model_features=(),
+    activations=("gelu", "silu"),
 )
 
 
@@ -52,7 +58,7 @@ class MegatronCoreEngine:
         if spec.data.corpus is not None:
             limit = str(spec.data.corpus.limit_bytes)
             command = (f"{{bin}}/{DATA_WORKER}", "--prefix", spec.data.prefix)
-            source = ("--source", spec.data.corpus.source, "--limit-bytes", limit)
+            source = ("--source", CORPORA[spec.data.corpus.source], "--limit-bytes", limit)
             prepare = ((*command, *source),)
         return EngineBundle(
             engine=f"{NAME}@{CAPABILITIES.version}",

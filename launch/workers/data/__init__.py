@@ -1,0 +1,1 @@
+"""Prepares token corpora in Megatron's indexed format."""

@@ -1,0 +1,1 @@
+"""Our training worker on the megatron-core wheel; started once per rank."""

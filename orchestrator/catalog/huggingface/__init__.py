@@ -1,0 +1,1 @@
+"""From a Hugging Face `config.json` to a model card, saying what has no place in one."""

@@ -1,0 +1,38 @@
+"""`llmorch launch`: start a run and supervise it until its last step."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def launch(
+    run_file: Annotated[Path, typer.Argument(help="The run file.")],
+    run_dir: Annotated[
+        Path | None, typer.Option(help="The run's folder; default: launch.folder/NAME, numbered.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print exactly what would be started.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the request or the summary as JSON.")
+    ] = False,
+) -> None:
+    """Start the run of a run file and supervise it until its last step."""
+    from orchestrator.cli import launching, summary
+    from orchestrator.cli.screen import print_json, results, talk
+
+    prepared = launching.prepared(run_file)
+    if dry_run:
+        typer.echo(prepared.request.to_json() if as_json else prepared.request.to_text(), nl=False)
+        return
+    outcome = launching.launched(prepared, run_dir=run_dir, console=talk())
+    document = summary.document(prepared.plan, outcome)
+    launching.keep_summary(document, outcome)
+    if as_json:
+        print_json(document)
+    else:
+        results().print(summary.picture(prepared.plan, outcome))
+    error = outcome.error()
+    if error is not None:
+        raise error
