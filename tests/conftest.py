@@ -53,6 +53,7 @@ def llmorch(
 
     def run(*words: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["llmorch", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "100")  # what help is wrapped to, whatever runs the tests
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             app.main()

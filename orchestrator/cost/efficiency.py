@@ -91,8 +91,8 @@ _BLACKWELL = replace(
 )
 
 _CPU = Efficiency(
-    source="assumed: plain torch operators and gloo on a shared core, nothing measured",
-    fp32_matmul_share=0.7,
+    source="FP32 rate measured, see the card; the rest assumed: plain torch operators, gloo",
+    fp32_matmul_share=1.0,
     bf16_matmul_share=0.7,
     fp8_matmul_share=0.7,
     attention_share=0.3,

@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass
 
+BUNDLE_PLACEHOLDER = "{bundle}"
+"""In a command: the bundle's absolute folder on the host."""
+
+SCRIPTS_PLACEHOLDER = "{bin}"
+"""In a command: where llmorch's console scripts are installed on the host."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleFile:

@@ -1,0 +1,1 @@
+"""What a scheduler needs to start a run, and how it is submitted."""

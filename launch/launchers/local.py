@@ -1,0 +1,165 @@
+"""Start a run on this machine: one agent, a child of the controller, runs every rank."""
+
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.agent.archive import build_zipapp
+from launch.launchers.contract import Launcher
+from launch.request import HostSlots, LaunchRequest, Supervision
+from launch.run_directory import RunDirectory
+from launch.supervisor.observer import Observer
+from launch.supervisor.outcome import RunOutcome
+from launch.supervisor.roster import AgentCall
+from launch.supervisor.supervise import supervise
+from launch.transport.processes import (
+    ProcessOrder,
+    StartError,
+    kill_group,
+    run_dependent,
+    start_independent,
+)
+from launch.transport.reactor import Reactor
+from orchestrator.errors import ExitCode, HostError, StorageError
+from orchestrator.records.bundle import (
+    BUNDLE_PLACEHOLDER,
+    SCRIPTS_PLACEHOLDER,
+    EngineBundle,
+)
+from orchestrator.records.run import ResolvedRun
+
+_LOOPBACK = "127.0.0.1"
+_KEPT_CHECKPOINTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLauncher:
+    """Runs every rank on this machine."""
+
+    name: str = "local"
+
+    def prepare(self, bundle: EngineBundle, run: ResolvedRun) -> LaunchRequest:
+        """What `submit` would take; refuses a run of several hosts."""
+        if run.machine.hosts > 1:
+            raise HostError(
+                host=socket.gethostname(),
+                problem=f"the run needs {run.machine.hosts} hosts, the local launcher has this one",
+                instead="set cluster.hosts to 1, or launch.via to a launcher of several hosts",
+            )
+        spec = run.spec
+        return LaunchRequest(
+            run_name=run.name,
+            engine=bundle.engine,
+            argv=_on_this_machine(bundle.argv),
+            prepare=tuple(_on_this_machine(command) for command in bundle.prepare),
+            env=bundle.env,
+            files=bundle.files,
+            hosts=(
+                HostSlots(name=socket.gethostname(), address=_LOOPBACK, slots=bundle.world_size),
+            ),
+            last_step=bundle.last_step,
+            controller_host=_LOOPBACK,
+            controller_port=spec.launch.controller_port,
+            rendezvous_port=spec.launch.rendezvous_port,
+            supervision=Supervision(
+                max_restarts=spec.supervise.max_restarts,
+                keep_checkpoints=spec.checkpoint.keep if spec.checkpoint else _KEPT_CHECKPOINTS,
+                join_timeout_s=spec.supervise.join_timeout_s,
+                beat_interval_s=spec.supervise.beat_interval_s,
+                lease_s=spec.supervise.lease_s,
+                stop_grace_s=spec.supervise.stop_grace_s,
+            ),
+        )
+
+    def submit(
+        self, request: LaunchRequest, directory: RunDirectory, observer: Observer
+    ) -> RunOutcome:
+        """Start the run and stay with it to its verdict."""
+        _place_bundle(request, directory)
+        bundle = str(directory.bundle)
+        for number, words in enumerate(request.prepare):
+            command = tuple(word.replace(BUNDLE_PLACEHOLDER, bundle) for word in words)
+            observer.on_sentence(f"first: {shlex.join(command)}")
+            _run_first(command, log=directory.prepare_log(number))
+        return supervise(request, directory=directory, starter=ChildAgents(), observer=observer)
+
+
+class ChildAgents:
+    """Starts agents as children of this process."""
+
+    def start(
+        self, call: AgentCall, *, reactor: Reactor, ended: Callable[[str], None]
+    ) -> "ChildAgent":
+        """Start an agent in a session of its own, which the terminal's Ctrl-C does not reach."""
+        order = ProcessOrder(argv=agent_argv(call), env=os.environ, log=call.log)
+        pid = start_independent(order)
+        reactor.on_exit(pid, lambda status: ended(f"agent process ended with {status.text}"))
+        return ChildAgent(pid=pid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildAgent:
+    """A child process that is an agent."""
+
+    pid: int
+
+    def kill(self) -> None:
+        """Kill it; the kernel kills its ranks."""
+        kill_group(self.pid)
+
+
+def agent_argv(call: AgentCall) -> tuple[str, ...]:
+    """The command that starts an agent; `-I -S` because it needs nothing but itself."""
+    return (
+        *(sys.executable, "-I", "-S", str(call.archive)),
+        *("--connect", f"{call.controller.host}:{call.controller.port}"),
+        *("--secret-file", str(call.secret_file)),
+        *("--run-dir", str(call.run_directory)),
+        *("--agent-id", str(call.place.agent_id)),
+        *("--slots", str(call.place.slots)),
+    )
+
+
+def _on_this_machine(command: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a command whose `{bin}` is where this program's own scripts are installed."""
+    scripts = str(Path(sys.executable).parent)
+    return tuple(word.replace(SCRIPTS_PLACEHOLDER, scripts) for word in command)
+
+
+def _run_first(command: tuple[str, ...], *, log: Path) -> None:
+    """Run a preparation to its end; it dies with us, so a Ctrl-C leaves nothing behind.
+
+    Raises:
+        StorageError: it says that its storage failed (exit code 8).
+        HostError: it cannot be started or failed otherwise; the last lines of its log are given.
+    """
+    try:
+        status = run_dependent(ProcessOrder(argv=command, env=os.environ, log=log))
+    except StartError as error:
+        raise HostError(host=socket.gethostname(), problem=error.reason) from None
+    if status.exit_code == 0:
+        return
+    last = " / ".join(log.read_text(errors="replace").splitlines()[-3:])
+    problem = f"{Path(command[0]).name} ended with {status.text}: {last}"
+    if status.exit_code == ExitCode.STORAGE:
+        raise StorageError(path=str(log), problem=problem)
+    raise HostError(host=socket.gethostname(), problem=problem, instead=f"the rest is in {log}")
+
+
+def _place_bundle(request: LaunchRequest, directory: RunDirectory) -> None:
+    try:
+        for file in request.files:
+            path = directory.bundle / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(file.text)
+        build_zipapp(directory.agent_archive)
+    except OSError as error:
+        problem = error.strerror or str(error)
+        raise StorageError(path=str(directory.bundle), problem=problem) from None
+
+
+LAUNCHER: Launcher = LocalLauncher()

@@ -1,0 +1,149 @@
+"""The controller's loop: an event is written, decided upon, and only then acted on.
+
+Instructions are written and synced before any of them is carried out. When the storage refuses
+that, the run ends, and what is decided on the way down is done without being written.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from launch.clock import Clock
+from launch.supervisor.events import Event, RanksStepping, RunOpened, StorageFailed
+from launch.supervisor.instructions import Instruction, Say, StartGeneration
+from launch.supervisor.journal import Writer
+from launch.supervisor.observer import Observer, StepRow
+from launch.supervisor.progress import Progress
+from launch.supervisor.run_state import Decision, Phase, State
+from launch.supervisor.state import InvalidTransition, handle, is_stale, open_run
+from launch.supervisor.translate import event_of
+from launch.wire import RankLine, StepLine, ToController
+
+
+class Doer(Protocol):
+    """Who carries out instructions."""
+
+    def do(self, instruction: Instruction) -> None:
+        """Carry out one instruction; what comes of it is posted later."""
+
+
+class Metrics(Protocol):
+    """Where the rows of steps go."""
+
+    def append(self, row: StepRow) -> None:
+        """Write a row; an OSError says that the storage does not take it."""
+
+
+class Controller:
+    """One reign over a run; `begin` it with a doer, then post what happens."""
+
+    def __init__(
+        self,
+        *,
+        opened: RunOpened,
+        journal: Writer,
+        metrics: Metrics,
+        clock: Clock,
+        observer: Observer,
+        confirm_reign: Callable[[], None],
+    ) -> None:
+        self.progress = Progress(world_size=len(opened.terms.ranks))
+        self.state, self._first = open_run(opened)
+        self._opened = opened
+        self._journal = journal
+        self._metrics = metrics
+        self._clock = clock
+        self._observer = observer
+        self._confirm_reign = confirm_reign
+        self._has_storage = True
+        self._waiting: deque[Event] = deque()
+        self._is_deciding = False
+
+    def begin(self, doer: Doer) -> None:
+        """Take the run: start the agents."""
+        self._doer = doer
+        self._is_deciding = True
+        self._write(lambda: self._journal.happened(self._opened))
+        self._adopt((self.state, self._first))
+        self._decide_all()
+
+    def post(self, event: Event) -> None:
+        """Something happened; decided upon after whatever is being decided now."""
+        self._waiting.append(event)
+        if not self._is_deciding:
+            self._decide_all()
+
+    def heard(self, agent_id: int, record: ToController) -> None:
+        """An agent said something."""
+        if isinstance(record, RankLine) and isinstance(record.record, StepLine):
+            self._on_step(record, record.record)
+            return
+        event = event_of(record, agent_id=agent_id, at_s=self._clock.wall_s())
+        if event is not None:
+            self.post(event)
+
+    def _decide_all(self) -> None:
+        self._is_deciding = True
+        while self._waiting:
+            self._decide(self._waiting.popleft())
+        self._is_deciding = False
+
+    def _decide(self, event: Event) -> None:
+        if self.state.phase is Phase.ENDED:
+            return
+        if is_stale(self.state, event):
+            self._write(lambda: self._journal.came_late(event))
+            return
+        self._write(lambda: self._journal.happened(event))
+        try:
+            decision = handle(self.state, event)
+        except InvalidTransition as error:
+            tail = self._journal.tail()
+            raise InvalidTransition(phase=error.phase, kind=error.kind, tail=tail) from None
+        self._adopt(decision)
+
+    def _adopt(self, decision: Decision) -> None:
+        before = self.state
+        self.state, instructions = decision
+        if instructions:
+            self._write(lambda: self._write_down(instructions))
+        self._tell_phase(before)
+        for instruction in instructions:
+            if isinstance(instruction, Say):
+                self._observer.on_sentence(instruction.sentence)
+            if isinstance(instruction, StartGeneration):
+                self.progress.begin(instruction.generation)
+            self._doer.do(instruction)
+
+    def _write_down(self, instructions: tuple[Instruction, ...]) -> None:
+        self._confirm_reign()
+        for instruction in instructions:
+            self._journal.decided(instruction)
+        self._journal.sync()
+
+    def _tell_phase(self, before: State) -> None:
+        if (self.state.phase, self.state.generation) != (before.phase, before.generation):
+            self._observer.on_phase(self.state.phase, self.state.generation)
+
+    def _on_step(self, said: RankLine, line: StepLine) -> None:
+        if said.generation != self.state.generation:
+            return
+        at_s = self._clock.wall_s()
+        common = self.progress.first_common_step(said.rank, line)
+        row = self.progress.row(line, at_s=at_s)
+        if row is not None:
+            self._write(lambda: self._metrics.append(row))
+            self._observer.on_step(row)
+        if common is not None:
+            self.post(RanksStepping(at_s=at_s, generation=said.generation, step=common))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        if not self._has_storage:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._has_storage = False
+            reason = error.strerror or str(error)
+            failed = StorageFailed(at_s=self._clock.wall_s(), path="run directory", reason=reason)
+            self.post(failed)

@@ -1,0 +1,161 @@
+"""Moves that several handlers make: start a generation, answer a fault, end, go on when quiet."""
+
+import signal
+from dataclasses import replace
+
+from launch.supervisor.events import Deadline, RankExited
+from launch.supervisor.instructions import (
+    AskPort,
+    CloseRun,
+    CommitCheckpoint,
+    Instruction,
+    Say,
+    StopGeneration,
+)
+from launch.supervisor.run_state import Decision, Phase, Restart, State, armed, disarmed
+from launch.supervisor.verdict import Verdict
+from launch.wire import StopHow
+
+
+def reserve(state: State) -> Decision:
+    """All agents are here: ask rank 0's host for a port of the next generation's own."""
+    generation = state.generation + 1
+    fresh = replace(
+        state,
+        phase=Phase.RESERVING,
+        generation=generation,
+        alive=frozenset(),
+        staged=(),
+        finished=frozenset(),
+        left=frozenset(),
+        blamed=frozenset(),
+    )
+    waiting, deadline = armed(fresh, Deadline.PORT, after_s=state.terms.join_timeout_s)
+    first = state.terms.agents[0].agent_id
+    port = state.terms.rendezvous_port
+    return waiting, (AskPort(agent_id=first, generation=generation, port=port), *deadline)
+
+
+def next_generation(state: State) -> Decision:
+    """Start again, as soon as every agent is here."""
+    if state.is_gathered:
+        return reserve(state)
+    return armed(
+        replace(state, phase=Phase.GATHERING), Deadline.JOIN, after_s=state.terms.join_timeout_s
+    )
+
+
+def fault(state: State, reason: str, *, at_s: float, tail: tuple[str, ...] = ()) -> Decision:
+    """Something ended that should not have: stop the generation and try again, within the budget.
+
+    The budget counts restarts since the last new checkpoint, so a run that makes progress may be
+    restarted for ever and one that does not is given up soon.
+    """
+    if state.restarts_spent >= state.terms.max_restarts:
+        budget = f"given up after {state.restarts_spent} restarts without a new checkpoint"
+        return end(replace(state, tail=tail), Verdict.FAILED, f"{reason}; {budget}")
+    spent = state.restarts_spent + 1
+    restart = Restart(
+        generation=state.generation,
+        reason=reason,
+        detected_at_s=at_s,
+        resume_step=state.resume_step,
+    )
+    stopping = replace(
+        state,
+        phase=Phase.STOPPING,
+        restarts_spent=spent,
+        restarts=(*state.restarts, restart),
+    )
+    whence = "from scratch" if state.resume_step is None else f"from step {state.resume_step}"
+    count = f"restart {spent} of {state.terms.max_restarts} without a new checkpoint"
+    said = Say(sentence=f"{reason}: starting again {whence} ({count})")
+    return _after((said,), stop(stopping))
+
+
+def end(state: State, verdict: Verdict, reason: str) -> Decision:
+    """The run is over: kill what still runs, then close."""
+    ending = replace(state, phase=Phase.ENDING, verdict=verdict, reason=reason)
+    return stop(ending)
+
+
+def stop(state: State) -> Decision:
+    """Kill the ranks that are left; go on at once when there is nothing to wait for."""
+    if state.is_quiet:
+        return settle(state)
+    waiting, deadline = armed(state, Deadline.STOP, after_s=state.terms.stop_timeout_s)
+    return waiting, (*kill(waiting), *deadline)
+
+
+def kill(state: State) -> tuple[Instruction, ...]:
+    """The instruction to kill what runs, if anything does."""
+    if not state.alive:
+        return ()
+    return (StopGeneration(generation=state.generation, how=StopHow.KILL, grace_s=0.0),)
+
+
+def settle(state: State) -> Decision:
+    """Go on when nothing runs and nothing is being committed any more; wait otherwise."""
+    if not state.is_quiet:
+        return state, ()
+    match state.phase:
+        case Phase.STOPPING:
+            return next_generation(state)
+        case Phase.LEAVING:
+            return _close_left(state)
+        case Phase.ENDING:
+            return close(state)
+        case Phase.STARTING | Phase.RUNNING if state.has_finished:
+            return close(
+                replace(
+                    state, verdict=Verdict.FINISHED, reason=f"step {state.terms.last_step} done"
+                )
+            )
+        case _:
+            return state, ()
+
+
+def close(state: State) -> Decision:
+    """Nothing is left to wait for."""
+    closed = disarmed(replace(state, phase=Phase.ENDED))
+    verdict = closed.verdict or Verdict.FAILED
+    return closed, (
+        Say(sentence=f"{verdict}: {closed.reason}"),
+        CloseRun(verdict=verdict, reason=closed.reason),
+    )
+
+
+def stage(state: State, *, step: int, rank: int) -> Decision:
+    """A rank's part is on disk; the last one makes the checkpoint complete."""
+    if step in state.committed or step in state.committing:
+        return state, ()
+    staged = dict(state.staged)
+    parts = staged.pop(step, frozenset()) | {rank}
+    if parts != state.terms.ranks:
+        return replace(state, staged=(*staged.items(), (step, parts))), ()
+    complete = replace(state, staged=tuple(staged.items()), committing=(*state.committing, step))
+    return complete, (CommitCheckpoint(generation=state.generation, step=step),)
+
+
+def exit_sentence(event: RankExited) -> str:
+    """How a rank ended, for people."""
+    if event.signal is not None:
+        name = signal.Signals(event.signal).name
+        return f"rank {event.rank} was ended by {name}"
+    if event.exit_code == 0:
+        return f"rank {event.rank} exited before it had finished"
+    return f"rank {event.rank} failed with exit code {event.exit_code}"
+
+
+def _close_left(state: State) -> Decision:
+    if state.has_finished:
+        reason = f"step {state.terms.last_step} done"
+        return close(replace(state, verdict=Verdict.FINISHED, reason=reason))
+    whence = "no checkpoint" if state.resume_step is None else f"step {state.resume_step}"
+    reason = f"stopped by request; {whence} is committed"
+    return close(replace(state, verdict=Verdict.INTERRUPTED, reason=reason))
+
+
+def _after(first: tuple[Instruction, ...], decision: Decision) -> Decision:
+    state, instructions = decision
+    return state, (*first, *instructions)

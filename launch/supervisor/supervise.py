@@ -1,0 +1,240 @@
+"""Supervise a run from its agents' start to its verdict: where the parts meet."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+
+from launch.clock import Clock, SystemClock
+from launch.request import LaunchRequest
+from launch.run_directory import Reign, RunDirectory
+from launch.supervisor.checkpoints import CheckpointStore
+from launch.supervisor.events import AgentPlace, InterruptAsked, RunOpened, RunTerms
+from launch.supervisor.hands import Hands
+from launch.supervisor.instructions import AskPort
+from launch.supervisor.journal import Decided, History, Journal
+from launch.supervisor.loop import Controller
+from launch.supervisor.observer import Observer
+from launch.supervisor.orders import Orders
+from launch.supervisor.outcome import RunOutcome
+from launch.supervisor.progress import MetricsFile
+from launch.supervisor.roster import AgentCall, AgentStarter, Roster
+from launch.supervisor.verdict import Verdict
+from launch.transport.link import Address, listen
+from launch.transport.reactor import Reactor
+from launch.wire import Welcome
+from orchestrator.errors import HostError, StorageError
+
+_STOP_TIMEOUT_S = 30.0  # a killed process that is still there then is stuck in the kernel
+_ANY_PORT = 0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def supervise(
+    request: LaunchRequest,
+    *,
+    directory: RunDirectory,
+    starter: AgentStarter,
+    observer: Observer,
+    clock: Clock | None = None,
+) -> RunOutcome:
+    """Run the request's ranks to their last step, through faults, and say what came of it.
+
+    The bundle is in the run directory already. SIGINT and SIGTERM belong to the run meanwhile.
+
+    Raises:
+        HostError: the controller's port is taken, or another controller took the run.
+        StorageError: the run directory cannot be written at the start, or its journal is damaged.
+    """
+    with _files(directory) as files:
+        reign = _Reign(
+            request=request,
+            directory=directory,
+            clock=clock or SystemClock(),
+            reactor=Reactor(),
+            epoch=directory.take_epoch(),
+        )
+        controller = reign.controller(files, observer)
+        roster = reign.roster(starter, controller)
+        try:
+            reign.listen(roster)
+            reign.obey_signals(controller)
+            controller.begin(reign.hands(controller, roster))
+            started_s = reign.clock.monotonic_s()
+            reign.reactor.run()
+        finally:
+            roster.kill_all()
+            reign.reactor.close()
+        return reign.outcome(controller, wall_s=reign.clock.monotonic_s() - started_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    """What a reign writes all the time."""
+
+    journal: Journal
+    metrics: MetricsFile
+
+
+@contextmanager
+def _files(directory: RunDirectory) -> Iterator[_Files]:
+    try:
+        journal = Journal(directory.journal)
+        metrics = MetricsFile(directory.metrics)
+    except OSError as error:
+        problem = error.strerror or str(error)
+        raise StorageError(path=str(directory.path), problem=problem) from None
+    try:
+        yield _Files(journal=journal, metrics=metrics)
+    finally:
+        directory.forget_secret()
+        journal.close()
+        metrics.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reign:
+    """What the parts of one reign share, and how each is made of it."""
+
+    request: LaunchRequest
+    directory: RunDirectory
+    clock: Clock
+    reactor: Reactor
+    epoch: int
+
+    @property
+    def places(self) -> tuple[AgentPlace, ...]:
+        """The agents, one a host, with their ranks numbered host by host."""
+        hosts = self.request.hosts
+        first_ranks = accumulate((host.slots for host in hosts), initial=0)
+        return tuple(
+            AgentPlace(agent_id=i, address=host.address, first_rank=first, slots=host.slots)
+            for i, (host, first) in enumerate(zip(hosts, first_ranks, strict=False))
+        )
+
+    def controller(self, files: _Files, observer: Observer) -> Controller:
+        """The one who decides."""
+        opened = RunOpened(
+            at_s=self.clock.wall_s(),
+            epoch=self.epoch,
+            terms=self._terms(),
+            generation=_last_generation(files.journal.before),
+            checkpoints=self.directory.committed_steps(),
+        )
+        return Controller(
+            opened=opened,
+            journal=files.journal,
+            metrics=files.metrics,
+            clock=self.clock,
+            observer=observer,
+            confirm_reign=self._confirm,
+        )
+
+    def roster(self, starter: AgentStarter, controller: Controller) -> Roster:
+        """The one who knows the agents."""
+        rules = self.request.supervision
+        return Roster(
+            starter=starter,
+            welcome=Welcome(
+                epoch=self.epoch, beat_interval_s=rules.beat_interval_s, lease_s=rules.lease_s
+            ),
+            reactor=self.reactor,
+            clock=self.clock,
+            log=self.directory.controller_log,
+            owner=controller,
+        )
+
+    def hands(self, controller: Controller, roster: Roster) -> Hands:
+        """The one who acts."""
+        return Hands(
+            orders=Orders(request=self.request, places=self.places, directory=self.directory),
+            store=CheckpointStore(directory=self.directory, required=self.request.checkpoint_files),
+            roster=roster,
+            reactor=self.reactor,
+            clock=self.clock,
+            post=controller.post,
+        )
+
+    def listen(self, roster: Roster) -> None:
+        """Open the controller's port, and tell the roster where its agents shall dial."""
+        host, port = self.request.controller_host, self.request.controller_port
+        secret = self.directory.make_secret()
+        try:
+            address = Address(host=host, port=port or _ANY_PORT)
+            port = listen(self.reactor, address=address, secret=secret, owner=roster)
+        except OSError as error:
+            problem = f"controller port {port}: {os.strerror(error.errno or 0)}"
+            raise HostError(host=host, problem=problem, instead="choose another port") from None
+        reached = Address(host=host, port=port)
+        roster.expect(self._call(place, reached) for place in self.places)
+        self.directory.announce(
+            Reign(epoch=self.epoch, host=socket.gethostname(), pid=os.getpid(), port=reached.port)
+        )
+
+    def obey_signals(self, controller: Controller) -> None:
+        """Signals are events like any other."""
+        for number in _SIGNALS:
+            self.reactor.on_signal(number, self._interrupter(controller, number.name))
+
+    def outcome(self, controller: Controller, *, wall_s: float) -> RunOutcome:
+        """What the reign came to."""
+        state, progress = controller.state, controller.progress
+        return RunOutcome(
+            verdict=state.verdict or Verdict.FAILED,
+            reason=state.reason,
+            engine=self.request.engine,
+            run_directory=str(self.directory.path),
+            tail=state.tail,
+            last_step=progress.last_step,
+            first_loss=progress.first_loss,
+            last_loss=progress.last_loss,
+            generations=state.generation,
+            restarts=state.restarts,
+            median_step_s=progress.median_step_s,
+            median_tokens_per_s=progress.median_tokens_per_s,
+            committed_steps=state.committed,
+            wall_s=wall_s,
+        )
+
+    def _terms(self) -> RunTerms:
+        rules = self.request.supervision
+        return RunTerms(
+            agents=self.places,
+            last_step=self.request.last_step,
+            max_restarts=rules.max_restarts,
+            keep_checkpoints=rules.keep_checkpoints,
+            join_timeout_s=rules.join_timeout_s,
+            save_grace_s=rules.stop_grace_s,
+            stop_timeout_s=_STOP_TIMEOUT_S,
+            rendezvous_port=self.request.rendezvous_port,
+        )
+
+    def _call(self, place: AgentPlace, controller: Address) -> AgentCall:
+        return AgentCall(
+            place=place,
+            controller=controller,
+            secret_file=self.directory.secret,
+            run_directory=self.directory.path,
+            archive=self.directory.agent_archive,
+            log=self.directory.agent_log(place.agent_id),
+        )
+
+    def _interrupter(self, controller: Controller, name: str) -> Callable[[], None]:
+        return lambda: controller.post(InterruptAsked(at_s=self.clock.wall_s(), signal=name))
+
+    def _confirm(self) -> None:
+        if self.directory.is_superseded(self.epoch):
+            problem = f"epoch {self.epoch + 1} took over {self.directory.path}"
+            raise HostError(host=socket.gethostname(), problem=problem)
+
+
+def _last_generation(before: History) -> int:
+    asked = (
+        entry.instruction.generation
+        for entry in before.entries
+        if isinstance(entry, Decided) and isinstance(entry.instruction, AskPort)
+    )
+    return max(asked, default=0)

@@ -1,0 +1,1 @@
+"""The only importers of subprocess and asyncio: sockets, processes and the loop they hang on."""

@@ -1,0 +1,323 @@
+"""The records of docs/protocols.md; standard library alone, as agents and ranks carry it.
+
+`launch.codec` turns them into lines and back; its two functions are here again because whoever
+speaks the protocol needs nothing else.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from launch.codec import Family, Line, Record, UnknownKindError, WireError, decode, encode, family
+
+__all__ = ["UnknownKindError", "WireError", "decode", "encode"]  # besides what is defined here
+
+PROTOCOL_VERSION = 1
+_REASON_LIMIT_BYTES = 3500  # leaves room for the rest of a rank line
+
+# Rank to agent: lines on LLMORCH_RANK_FD.
+
+
+class RankPhase(StrEnum):
+    """What a rank is doing, so that a long phase is not taken for a hang."""
+
+    START = "start"
+    LOAD = "load"
+    TRAIN = "train"
+    SAVE = "save"
+    EVALUATE = "evaluate"
+    LEAVE = "leave"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromRank(Line):
+    """What every rank line is: short enough that its write is atomic (PIPE_BUF on Linux)."""
+
+    LIMIT_BYTES: ClassVar[int] = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseLine(FromRank):
+    """The rank enters a phase."""
+
+    KIND: ClassVar[str] = "phase"
+    phase: RankPhase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepLine(FromRank):
+    """An optimizer step ended; `loss` is the mean over the global batch, None where unknown.
+
+    JSON has no NaN: a number that is not finite becomes None here, and `note` says so.
+    """
+
+    KIND: ClassVar[str] = "step"
+    step: int
+    loss: float | None
+    grad_norm: float | None
+    learning_rate: float | None
+    tokens: int
+    duration_s: float
+    note: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("loss", self.loss), ("grad_norm", self.grad_norm)):
+            if value is not None and not math.isfinite(value):
+                object.__setattr__(self, name, None)
+                spoken = name.replace("_", " ")
+                note = f"{self.note}, " if self.note else ""
+                object.__setattr__(self, "note", f"{note}non-finite {spoken}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointLine(FromRank):
+    """This rank's part of a staged checkpoint is on disk."""
+
+    KIND: ClassVar[str] = "checkpoint"
+    step: int
+    path: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedLine(FromRank):
+    """The last step is done and staged."""
+
+    KIND: ClassVar[str] = "finished"
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftLine(FromRank):
+    """The rank leaves by request after staging `step`."""
+
+    KIND: ClassVar[str] = "left"
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedLine(FromRank):
+    """The engine refuses the configuration; trying again cannot help."""
+
+    KIND: ClassVar[str] = "refused"
+    reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", _shorten(self.reason, limit_bytes=_REASON_LIMIT_BYTES))
+
+
+RankLineRecord = PhaseLine | StepLine | CheckpointLine | FinishedLine | LeftLine | RefusedLine
+
+# Agent to controller.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello(Line):
+    """An agent's first record; `generation` and `ranks` name what still runs there."""
+
+    KIND: ClassVar[str] = "hello"
+    host: str
+    agent_id: int
+    pid: int
+    slots: int
+    version: str
+    epoch: int
+    generation: int
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankBeat(Record):
+    """A rank's progress mark as its agent sees it; None while the rank has made no mark."""
+
+    rank: int
+    pid: int
+    seq: int | None
+    step: int | None
+    mark_age_s: float | None
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat(Line):
+    """An agent is alive, and so are these ranks; never journalled."""
+
+    KIND: ClassVar[str] = "beat"
+    monotonic_s: float
+    ranks: tuple[RankBeat, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortReserved(Line):
+    """A free port on the agent's host for the generation's rendezvous."""
+
+    KIND: ClassVar[str] = "port"
+    generation: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started(Line):
+    """A rank's process exists."""
+
+    KIND: ClassVar[str] = "started"
+    generation: int
+    rank: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankLine(Line):
+    """A rank's line, passed on."""
+
+    KIND: ClassVar[str] = "line"
+    generation: int
+    rank: int
+    record: RankLineRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exited(Line):
+    """A rank's process is gone and reaped; exactly one of `exit_code` and `signal` is given."""
+
+    KIND: ClassVar[str] = "exited"
+    generation: int
+    rank: int
+    pid: int
+    exit_code: int | None
+    signal: int | None
+    tail: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstructionFailed(Line):
+    """An instruction could not be carried out; nothing of it is left running."""
+
+    KIND: ClassVar[str] = "failed"
+    generation: int
+    reason: str
+
+
+# Controller to agent.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome(Line):
+    """The answer to `hello`; an agent obeys the highest epoch it has seen."""
+
+    KIND: ClassVar[str] = "welcome"
+    epoch: int
+    beat_interval_s: float
+    lease_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservePort(Line):
+    """Find a free port for a generation's rendezvous; None means any."""
+
+    KIND: ClassVar[str] = "reserve_port"
+    generation: int
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankSlot(Record):
+    """A rank and its place on the host."""
+
+    rank: int
+    local_rank: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRanks(Line):
+    """Start these ranks of a generation; each writes its log into `log_dir`."""
+
+    KIND: ClassVar[str] = "start"
+    generation: int
+    ranks: tuple[RankSlot, ...]
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    world_size: int
+    local_world_size: int
+    group_rank: int
+    master_addr: str
+    master_port: int
+    resume_from: str | None
+    log_dir: str
+
+
+class StopHow(StrEnum):
+    """How ranks are stopped: asked to save and leave, asked to end, or killed."""
+
+    SAVE = "save"
+    TERMINATE = "terminate"
+    KILL = "kill"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRanks(Line):
+    """Stop a generation's ranks; those that were asked are killed after `grace_s`."""
+
+    KIND: ClassVar[str] = "stop"
+    generation: int
+    how: StopHow
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave(Line):
+    """Kill what is left and exit."""
+
+    KIND: ClassVar[str] = "leave"
+
+
+# The handshake, in clear.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge(Line):
+    """The controller's first line."""
+
+    KIND: ClassVar[str] = "challenge"
+    protocol: int
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response(Line):
+    """The agent proves that it knows the secret."""
+
+    KIND: ClassVar[str] = "response"
+    nonce: str
+    proof: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted(Line):
+    """The controller proves that it knows the secret, too."""
+
+    KIND: ClassVar[str] = "accepted"
+    proof: str
+
+
+ToController = Hello | Beat | PortReserved | Started | RankLine | Exited | InstructionFailed
+ToAgent = Welcome | ReservePort | StartRanks | StopRanks | Leave
+Handshake = Challenge | Response | Accepted
+
+RANK_LINES: Family[RankLineRecord] = family(
+    PhaseLine, StepLine, CheckpointLine, FinishedLine, LeftLine, RefusedLine
+)
+TO_CONTROLLER: Family[ToController] = family(
+    Hello, Beat, PortReserved, Started, RankLine, Exited, InstructionFailed
+)
+TO_AGENT: Family[ToAgent] = family(Welcome, ReservePort, StartRanks, StopRanks, Leave)
+HANDSHAKE: Family[Handshake] = family(Challenge, Response, Accepted)
+
+
+def _shorten(text: str, *, limit_bytes: int) -> str:
+    while len(json.dumps(text, ensure_ascii=False).encode(errors="replace")) > limit_bytes:
+        text = text[: len(text) * 3 // 4]
+    return text

@@ -1,0 +1,168 @@
+"""The real thing: `llmorch launch` trains a GPT through Megatron-Core, and faults lose nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.transport.processes import processes_with
+
+BIN = Path(sys.executable).parent
+DEADLINE_S = 240.0
+STEPS = 16
+RUN = f"""
+schema: 1
+name: NAME
+model: tiny-gpt
+cluster: {{card: local-cpu, gpus: 4}}
+training: {{sequence_length: 64, global_batch_size: 8, steps: {STEPS}, precision: fp32,
+           optimizer: {{learning_rate: 2.0e-3, warmup_steps: 2}}}}
+layout: {{tp: 2, pp: 2, micro_batch_size: 2, zero_stage: 1}}
+data: {{prefix: PREFIX, corpus: {{source: python-stdlib, limit_bytes: 200000}}}}
+checkpoint: {{interval_steps: 6}}
+supervise: {{lease_s: 10}}
+"""
+
+
+class Launched:
+    """A `llmorch launch` process; its progress is read from stderr as it comes."""
+
+    def __init__(self, folder: Path, name: str, prefix: Path, **env: str) -> None:
+        self.run_id = name
+        self.directory = folder / name
+        run_file = folder / f"{name}.yaml"
+        run_file.write_text(RUN.replace("NAME", name).replace("PREFIX", str(prefix)))
+        self.said: deque[str] = deque()
+        self.process = subprocess.Popen(
+            [BIN / "llmorch", "launch", run_file, "--run-dir", self.directory, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=os.environ | env,
+            start_new_session=True,
+        )
+        self.watchdog = threading.Timer(DEADLINE_S, self.kill)
+        self.watchdog.start()
+
+    def wait_for_step(self, step: int) -> None:
+        self.wait_for(f"step {step}/{STEPS}")
+
+    def wait_for(self, words: str) -> None:
+        """Read what the run says until it says these words; the watchdog ends a wait in vain."""
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.said.append(line)
+            if words in line:
+                return
+        pytest.fail(f"the run ended without '{words}':\n{''.join(self.said)}")
+
+    def end(self) -> tuple[int, dict[str, Any]]:
+        """Wait for the end; the exit code and the summary."""
+        out, err = self.process.communicate()
+        self.watchdog.cancel()
+        self.said.append(err)
+        return self.process.returncode, json.loads(out) if out else {}
+
+    def kill(self) -> None:
+        self.watchdog.cancel()
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def pid_of(self, rank: int) -> int:
+        """The process of a rank of the newest generation, from the journal."""
+        started = [e for e in self.events("rank_started") if e["rank"] == rank]
+        return int(started[-1]["pid"])
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        journal = (self.directory / "journal.jsonl").read_text().splitlines()
+        events = [json.loads(line).get("event", {}) for line in journal]
+        return [event for event in events if event.get("kind") == kind]
+
+    def losses(self) -> dict[int, float]:
+        """The loss of each step, of the last generation that did it."""
+        rows = map(json.loads, (self.directory / "metrics.jsonl").read_text().splitlines())
+        return {row["step"]: row["loss"] for row in rows}
+
+    def processes(self) -> list[int]:
+        return processes_with("LLMORCH_RUN_ID", self.run_id)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> Launched:
+    run = Launched(folder, "undisturbed", folder / "corpus")
+    code, summary = run.end()
+    assert code == 0, "".join(run.said)
+    assert summary["last_step"] == STEPS
+    return run
+
+
+@pytest.fixture
+def run(folder: Path, undisturbed: Launched, request: pytest.FixtureRequest) -> Iterator[Launched]:
+    name = request.node.name.replace("test_", "").replace("_", "-")[:60]
+    launched = Launched(folder, name, folder / "corpus")
+    yield launched
+    launched.kill()
+
+
+def test_an_undisturbed_run_trains_to_its_last_step(undisturbed: Launched):
+    losses = undisturbed.losses()
+
+    assert sorted(losses) == list(range(1, STEPS + 1))
+    assert losses[STEPS] < losses[1] - 1
+    assert (undisturbed.directory / "checkpoints" / "latest").read_text().strip() == "step-16"
+    assert undisturbed.processes() == []
+
+
+def test_a_killed_rank_costs_nothing_but_time(run: Launched, undisturbed: Launched):
+    run.wait_for_step(9)
+    os.kill(run.pid_of(rank=2), signal.SIGKILL)
+
+    code, summary = run.end()
+
+    assert code == 0, "".join(run.said)
+    assert summary["last_step"] == STEPS
+    assert [restart["resume_step"] for restart in summary["restarts"]] == [6]
+    assert "rank 2 was ended by SIGKILL" in summary["restarts"][0]["reason"]
+    assert run.losses() == undisturbed.losses()
+    assert run.processes() == []
+
+
+def test_ctrl_c_once_saves_and_leaves(run: Launched):
+    run.wait_for_step(7)
+    run.process.send_signal(signal.SIGINT)
+
+    code, summary = run.end()
+
+    assert code == 130, "".join(run.said)
+    assert summary["committed_steps"][-1] >= 7
+    assert summary["last_step"] == summary["committed_steps"][-1] < STEPS
+    assert run.processes() == []
+
+
+def test_ctrl_c_twice_leaves_at_once(run: Launched):
+    run.wait_for_step(2)
+    # A stopped rank cannot save: only the second Ctrl-C can end this run.
+    os.kill(run.pid_of(rank=1), signal.SIGSTOP)
+    run.process.send_signal(signal.SIGINT)
+    run.wait_for("once more kills them")
+    run.process.send_signal(signal.SIGINT)
+
+    code, _ = run.end()
+
+    assert code == 130, "".join(run.said)
+    assert run.processes() == []

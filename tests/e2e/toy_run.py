@@ -1,0 +1,81 @@
+"""A controller process for tests: a run of toy ranks on this machine, told in lines on stdout.
+
+Arguments: the run directory, then the request's changes as JSON, then the toy rank's arguments.
+"""
+
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from launch.launchers.local import LAUNCHER
+from launch.request import HostSlots, LaunchRequest, Supervision
+from launch.run_directory import RunDirectory
+from launch.supervisor.observer import StepRow
+from launch.supervisor.run_state import Phase
+from orchestrator.errors import LlmorchError
+from orchestrator.records.bundle import BundleFile
+
+TOY_RANK = Path(__file__).with_name("toy_rank.py")
+
+
+class Teller:
+    def on_step(self, row: StepRow) -> None:
+        tell(what="step", **asdict(row))
+
+    def on_phase(self, phase: Phase, generation: int) -> None:
+        tell(what="phase", phase=phase, generation=generation)
+
+    def on_sentence(self, sentence: str) -> None:
+        tell(what="sentence", sentence=sentence)
+
+
+def tell(**content: object) -> None:
+    print(json.dumps(content), flush=True)
+
+
+def toy_request(changes: dict, toy_arguments: list[str]) -> LaunchRequest:
+    changes = dict(changes)
+    steps, slots = changes.pop("steps", 10), changes.pop("slots", 2)
+    rules = {"lease_s": 3.0, "beat_interval_s": 0.1, "stop_grace_s": 10.0, "join_timeout_s": 20.0}
+    request = LaunchRequest(
+        run_name="toy",
+        engine="toy",
+        argv=(
+            sys.executable,
+            "-I",
+            "-S",
+            "{bundle}/toy_rank.py",
+            "--steps",
+            str(steps),
+            *toy_arguments,
+        ),
+        env=(),
+        files=(BundleFile(path="toy_rank.py", text=TOY_RANK.read_text()),),
+        hosts=(HostSlots(name="here", address="127.0.0.1", slots=slots),),
+        last_step=steps,
+        supervision=Supervision(**(rules | changes.pop("supervision", {}))),
+    )
+    return replace(
+        request, **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    )
+
+
+def main() -> int:
+    path, changes, *toy_arguments = sys.argv[1:]
+    request = toy_request(json.loads(changes), toy_arguments)
+    try:
+        directory = Path(path)
+        run = (
+            RunDirectory.reopen(directory) if directory.exists() else RunDirectory.create(directory)
+        )
+        outcome = LAUNCHER.submit(request, run, Teller())
+    except LlmorchError as error:
+        tell(what="error", message=str(error))
+        return error.exit_code
+    tell(what="outcome", **json.loads(outcome.to_json()))
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
