@@ -1,7 +1,8 @@
 """The records of docs/protocols.md; standard library alone, as agents and ranks carry it.
 
 `launch.codec` turns them into lines and back; its two functions are here again because whoever
-speaks the protocol needs nothing else.
+speaks the protocol needs nothing else. The page is one table of the whole protocol, so this module
+is one, too.
 """
 
 import json

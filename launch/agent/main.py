@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from launch.agent.agent import Agent, AgentEnd
 from launch.agent.environment import AGENT_MARKER
@@ -74,5 +75,6 @@ def _clear_leftovers(options: AgentOptions, reactor: Reactor, *, then: Callable[
 
 
 def _say(sentence: str) -> None:
-    sys.stderr.write(f"agent: {sentence}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # a full disk must not end the ranks
+        sys.stderr.write(f"agent: {sentence}\n")
+        sys.stderr.flush()

@@ -7,6 +7,7 @@ escapes both (a process in a session of its own) becomes the agent's child and i
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from launch.agent.environment import RankDoors, rank_environment
@@ -179,5 +180,5 @@ class Ranks:
 
 
 def _note(log: Path, problem: str) -> None:
-    with log.open("a") as file:
+    with suppress(OSError), log.open("a") as file:  # a full disk must not end the other ranks
         file.write(f"llmorch: {problem}\n")

@@ -54,9 +54,15 @@ class RunTerms(Record):
     rendezvous_port: int | None
 
     @property
+    def world_size(self) -> int:
+        """How many ranks there are; they are numbered agent by agent, from 0."""
+        last = self.agents[-1]
+        return last.first_rank + last.slots
+
+    @property
     def ranks(self) -> frozenset[int]:
         """The numbers of all ranks."""
-        return frozenset[int]().union(*(agent.ranks for agent in self.agents))
+        return frozenset(range(self.world_size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""What each kind of event means in each phase; `launch.supervisor.state` has the table."""
+"""What an event means while agents gather and while ranks train.
+
+`launch.supervisor.state` has the table, `launch.supervisor.endings` the rest of the handlers.
+"""
 
 from dataclasses import replace
 
@@ -11,16 +14,13 @@ from launch.supervisor.events import (
     Deadline,
     DeadlinePassed,
     Happening,
-    InstructionRefused,
     InterruptAsked,
     PortGranted,
     RankExited,
     RankFinished,
     RankLeft,
-    RankRefused,
     RanksStepping,
     RankStaged,
-    StorageFailed,
 )
 from launch.supervisor.instructions import (
     DeleteCheckpoint,
@@ -47,9 +47,6 @@ _LEAVE_MARGIN_S = 5.0  # the agents kill at the end of the grace; this is for th
 def note(state: State, event: Happening) -> Decision:  # noqa: ARG001 - every handler has both
     """Nothing to decide: the journal has it."""
     return state, ()
-
-
-# Gathering agents and a port.
 
 
 def join(state: State, event: AgentJoined) -> Decision:
@@ -86,21 +83,19 @@ def miss_port(state: State, event: DeadlinePassed) -> Decision:  # noqa: ARG001
 
 def start(state: State, event: PortGranted) -> Decision:
     """There is a port: start every rank."""
-    ranks = state.terms.ranks
     restarts = tuple(
         replace(r, resume_step=state.resume_step) if r is state.restarts[-1] else r
         for r in state.restarts
     )
-    started = disarmed(replace(state, phase=Phase.STARTING, alive=ranks, restarts=restarts))
+    started = disarmed(
+        replace(state, phase=Phase.STARTING, alive=state.terms.ranks, restarts=restarts)
+    )
     whence = "from scratch" if state.resume_step is None else f"from step {state.resume_step}"
-    sentence = f"generation {state.generation} starts {whence} on {len(ranks)} ranks"
+    sentence = f"generation {state.generation} starts {whence} on {state.terms.world_size} ranks"
     order = StartGeneration(
         generation=state.generation, port=event.port, resume_step=state.resume_step
     )
     return started, (Say(sentence=f"{sentence}, rendezvous port {event.port}"), order)
-
-
-# Training.
 
 
 def step(state: State, event: RanksStepping) -> Decision:
@@ -190,107 +185,3 @@ def interrupt_training(state: State, event: InterruptAsked) -> Decision:
     said = Say(sentence=f"{event.signal}: the ranks save and leave; once more kills them")
     order = StopGeneration(generation=state.generation, how=StopHow.SAVE, grace_s=grace_s)
     return leaving, (said, order, *deadline)
-
-
-# Endings.
-
-
-def interrupt(state: State, event: InterruptAsked) -> Decision:
-    """There is nothing to save, or no patience to wait for it."""
-    return moves.end(state, Verdict.INTERRUPTED, f"ended by {event.signal}")
-
-
-def refuse(state: State, event: RankRefused) -> Decision:
-    """The engine refuses; a restart would be refused as well."""
-    return moves.end(state, Verdict.REFUSED, event.reason)
-
-
-def refuse_instruction(state: State, event: InstructionRefused) -> Decision:
-    """A host cannot do what the run needs; its agent has cleaned up."""
-    ranks = state.place_of(event.agent_id).ranks
-    gone = replace(state, alive=state.alive - ranks)
-    return moves.end(gone, Verdict.HOST, event.reason)
-
-
-def lose_storage(state: State, event: StorageFailed) -> Decision:
-    """Without a journal and checkpoints there is no run."""
-    return moves.end(state, Verdict.STORAGE, f"{event.path}: {event.reason}")
-
-
-def exit_in_stop(state: State, event: RankExited) -> Decision:
-    """One less to wait for."""
-    return moves.settle(replace(state, alive=state.alive - {event.rank}))
-
-
-def lose_in_stop(state: State, event: AgentLost) -> Decision:
-    """An agent went while its ranks were being stopped; the first loss is part of the fault."""
-    if event.agent_id in state.blamed:
-        return lose_twice(state, event)
-    gone = without_agent(state, event.agent_id)
-    settled, instructions = moves.settle(replace(gone, blamed=gone.blamed | {event.agent_id}))
-    said = Say(sentence=f"agent {event.agent_id} is gone, starting it again: {event.reason}")
-    return settled, (said, StartAgent(agent_id=event.agent_id), *instructions)
-
-
-def lose_twice(state: State, event: AgentLost) -> Decision:
-    """An agent that does not stay costs a restart of its own each time."""
-    reason = f"agent {event.agent_id} is gone again ({event.reason})"
-    gone = without_agent(state, event.agent_id)
-    if gone.restarts_spent >= gone.terms.max_restarts:
-        return moves.end(gone, Verdict.HOST, reason)
-    settled, instructions = moves.settle(replace(gone, restarts_spent=gone.restarts_spent + 1))
-    return settled, (Say(sentence=reason), StartAgent(agent_id=event.agent_id), *instructions)
-
-
-def miss_stop(state: State, event: DeadlinePassed) -> Decision:  # noqa: ARG001
-    """Ranks cannot be killed (stuck in the kernel): their hosts cannot be used.
-
-    A checkpoint that is still being committed is waited for, however slow the storage is.
-    """
-    if not state.alive:
-        return state, ()
-    limit = f"within {state.terms.stop_timeout_s:g} s of being killed"
-    stuck = f"rank {spoken(sorted(state.alive))} did not end {limit}"
-    reason = f"{state.reason}; {stuck}" if state.reason else stuck
-    return moves.close(replace(state, verdict=state.verdict or Verdict.HOST, reason=reason))
-
-
-def exit_in_leave(state: State, event: RankExited) -> Decision:
-    """A rank that dies without having left leaves the others waiting for it: kill them."""
-    fewer = replace(state, alive=state.alive - {event.rank})
-    if event.rank in state.left | state.finished or not fewer.alive:
-        return moves.settle(fewer)
-    said = Say(sentence=f"{moves.exit_sentence(event)} while leaving: killing the others")
-    return fewer, (said, *moves.kill(fewer))
-
-
-def lose_in_leave(state: State, event: AgentLost) -> Decision:
-    """An agent went while its ranks were leaving: the others wait in vain."""
-    gone = without_agent(state, event.agent_id)
-    settled, instructions = moves.settle(gone)
-    return settled, (*moves.kill(settled), *instructions)
-
-
-def refuse_in_leave(state: State, event: InstructionRefused) -> Decision:
-    """An agent could not start its ranks, and the run was to end anyway."""
-    gone = replace(state, alive=state.alive - state.place_of(event.agent_id).ranks)
-    settled, instructions = moves.settle(gone)
-    return settled, (*moves.kill(settled), *instructions)
-
-
-def miss_leave(state: State, event: DeadlinePassed) -> Decision:  # noqa: ARG001
-    """The grace is over; a checkpoint that is still being committed is waited for."""
-    if not state.alive:
-        return state, ()
-    return moves.end(state, Verdict.INTERRUPTED, "stopped by request; the ranks did not leave")
-
-
-def lose_in_end(state: State, event: AgentLost) -> Decision:
-    """Its ranks are gone, and it is not needed any more."""
-    return moves.settle(without_agent(state, event.agent_id))
-
-
-def refuse_in_end(state: State, event: InstructionRefused) -> Decision:
-    """It runs nothing, and the run is over."""
-    ranks = state.place_of(event.agent_id).ranks
-    return moves.settle(replace(state, alive=state.alive - ranks))

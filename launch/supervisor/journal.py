@@ -7,6 +7,8 @@ nothing was done about it yet; a bad line before the last means that the file wa
 refused with its number.
 """
 
+import errno
+import fcntl
 import os
 import zlib
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ _OPENING = b'{"crc":"'
 _CRC_DIGITS = 8
 _REST_AT = len(_OPENING) + _CRC_DIGITS + len(b'",')
 _TAIL_LINES = 20
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _EVENT, _STALE, _INSTRUCTION = "event", "stale", "instruction"
 
 
@@ -80,6 +83,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        _lock(self._file, path)
         self.before = read(path)
         os.ftruncate(self._file, self.before.whole_bytes)
         self._seq = len(self.before.entries)
@@ -106,7 +110,7 @@ class Journal:
         return self._last
 
     def close(self) -> None:
-        """Write no more."""
+        """Write no more, and let another controller have it."""
         os.close(self._file)
 
     def _append(self, what: str, record: Line) -> None:
@@ -163,6 +167,25 @@ def replay(entries: Sequence[Entry]) -> State:
     if state is None:
         raise StorageError(path="journal", problem="it is empty")
     return state
+
+
+def _lock(file: int, path: Path) -> None:
+    """Take the file for this process as long as it lives.
+
+    Where the file system knows no locks the epoch alone guards the run: a controller that finds a
+    later one stops acting.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StorageError(
+            path=str(path),
+            problem="another controller is at work on this run",
+            instead="controller.json beside it says which; stop that one first",
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            raise
 
 
 def _entry(line: bytes, *, seq: int) -> Entry:

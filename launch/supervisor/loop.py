@@ -6,13 +6,14 @@ that, the run ends, and what is decided on the way down is done without being wr
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from launch.clock import Clock
 from launch.supervisor.events import Event, RanksStepping, RunOpened, StorageFailed
 from launch.supervisor.instructions import Instruction, Say, StartGeneration
 from launch.supervisor.journal import Writer
-from launch.supervisor.observer import Observer, StepRow
+from launch.supervisor.observer import Observer, Silence, StepRow
 from launch.supervisor.progress import Progress
 from launch.supervisor.run_state import Decision, Phase, State
 from launch.supervisor.state import InvalidTransition, handle, is_stale, open_run
@@ -47,7 +48,7 @@ class Controller:
         observer: Observer,
         confirm_reign: Callable[[], None],
     ) -> None:
-        self.progress = Progress(world_size=len(opened.terms.ranks))
+        self.progress = Progress(world_size=opened.terms.world_size)
         self.state, self._first = open_run(opened)
         self._opened = opened
         self._journal = journal
@@ -110,7 +111,7 @@ class Controller:
         self._tell_phase(before)
         for instruction in instructions:
             if isinstance(instruction, Say):
-                self._observer.on_sentence(instruction.sentence)
+                self._tell(partial(self._observer.on_sentence, instruction.sentence))
             if isinstance(instruction, StartGeneration):
                 self.progress.begin(instruction.generation)
             self._doer.do(instruction)
@@ -123,7 +124,7 @@ class Controller:
 
     def _tell_phase(self, before: State) -> None:
         if (self.state.phase, self.state.generation) != (before.phase, before.generation):
-            self._observer.on_phase(self.state.phase, self.state.generation)
+            self._tell(partial(self._observer.on_phase, self.state.phase, self.state.generation))
 
     def _on_step(self, said: RankLine, line: StepLine) -> None:
         if said.generation != self.state.generation:
@@ -133,9 +134,16 @@ class Controller:
         row = self.progress.row(line, at_s=at_s)
         if row is not None:
             self._write(lambda: self._metrics.append(row))
-            self._observer.on_step(row)
+            self._tell(partial(self._observer.on_step, row))
         if common is not None:
             self.post(RanksStepping(at_s=at_s, generation=said.generation, step=common))
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        """Tell the observer; one whose terminal or pipe is gone is told nothing more."""
+        try:
+            tell()
+        except OSError:
+            self._observer = Silence()
 
     def _write(self, write: Callable[[], None]) -> None:
         if not self._has_storage:

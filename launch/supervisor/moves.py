@@ -131,7 +131,7 @@ def stage(state: State, *, step: int, rank: int) -> Decision:
         return state, ()
     staged = dict(state.staged)
     parts = staged.pop(step, frozenset()) | {rank}
-    if parts != state.terms.ranks:
+    if len(parts) < state.terms.world_size:
         return replace(state, staged=(*staged.items(), (step, parts))), ()
     complete = replace(state, staged=tuple(staged.items()), committing=(*state.committing, step))
     return complete, (CommitCheckpoint(generation=state.generation, step=step),)

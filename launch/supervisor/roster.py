@@ -6,6 +6,7 @@ the old process has ended, so two lives of one agent never run ranks side by sid
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -180,7 +181,7 @@ class Roster:
         """Write one line about a connection that came to nothing."""
         self._refusals += 1
         if self._refusals <= _LOGGED_REFUSALS:
-            with self._log.open("a") as file:
+            with suppress(OSError), self._log.open("a") as file:  # a stranger may not end the run
                 file.write(f"{self._clock.wall_s():.3f} refused {reason}\n")
 
     def lost(self, link: Link, reason: str) -> None:
@@ -238,8 +239,13 @@ class Roster:
         if seat.link is not None:
             link, seat.link = seat.link, None
             link.close("this life of the agent is over")
-        agent_id = seat.call.place.agent_id
-        self._owner.post(AgentLost(at_s=self._clock.wall_s(), agent_id=agent_id, reason=reason))
+        self._owner.post(
+            AgentLost(
+                at_s=self._clock.wall_s(),
+                agent_id=seat.call.place.agent_id,
+                reason=f"{reason}; its log is {seat.call.log.name}",
+            )
+        )
 
     def _seat_of(self, link: Link) -> _Seat | None:
         return next((seat for seat in self._seats.values() if seat.link is link), None)

@@ -83,7 +83,7 @@ class State:
     @property
     def has_finished(self) -> bool:
         """Whether every rank has reported the last step."""
-        return self.finished == self.terms.ranks
+        return len(self.finished) == self.terms.world_size
 
     def place_of(self, agent_id: int) -> AgentPlace:
         """An agent's share of the run."""

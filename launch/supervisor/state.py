@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from launch.supervisor import handlers
+from launch.supervisor import endings, handlers
 from launch.supervisor.events import (
     AgentJoined,
     AgentLost,
@@ -99,7 +99,7 @@ def is_stale(state: State, event: Event) -> bool:
 
 def _rows() -> Mapping[type[Happening], Mapping[Phase, Handler]]:
     """The table as it is read: for each event, what it means in each phase."""
-    h = handlers
+    h, e = handlers, endings
     gathering, reserving, starting, running, stopping, leaving, ending, _ = Phase
     training = (starting, running)
     with_ranks = (starting, running, stopping, leaving)
@@ -108,16 +108,16 @@ def _rows() -> Mapping[type[Happening], Mapping[Phase, Handler]]:
         AgentLost: {
             **dict.fromkeys((gathering, reserving), h.lose_before_start),
             **dict.fromkeys(training, h.lose_in_training),
-            stopping: h.lose_in_stop,
-            leaving: h.lose_in_leave,
-            ending: h.lose_in_end,
+            stopping: e.lose_in_stop,
+            leaving: e.lose_in_leave,
+            ending: e.lose_in_end,
         },
         PortGranted: {gathering: h.note, reserving: h.start},
         InstructionRefused: {
             gathering: h.note,
-            **dict.fromkeys((reserving, starting, stopping), h.refuse_instruction),
-            leaving: h.refuse_in_leave,
-            ending: h.refuse_in_end,
+            **dict.fromkeys((reserving, starting, stopping), e.refuse_instruction),
+            leaving: e.refuse_in_leave,
+            ending: e.refuse_in_end,
         },
         RankStarted: dict.fromkeys((starting, stopping, leaving, ending), h.note),
         RanksStepping: {
@@ -127,27 +127,27 @@ def _rows() -> Mapping[type[Happening], Mapping[Phase, Handler]]:
         RankStaged: {**dict.fromkeys(with_ranks, h.stage), ending: h.note},
         RankFinished: {**dict.fromkeys(with_ranks, h.finish), ending: h.note},
         RankLeft: {**dict.fromkeys(with_ranks, h.leave), ending: h.note},
-        RankRefused: {**dict.fromkeys(with_ranks, h.refuse), ending: h.note},
+        RankRefused: {**dict.fromkeys(with_ranks, e.refuse), ending: h.note},
         RankExited: {
             **dict.fromkeys(training, h.exit_in_training),
-            **dict.fromkeys((stopping, ending), h.exit_in_stop),
-            leaving: h.exit_in_leave,
+            **dict.fromkeys((stopping, ending), e.exit_in_stop),
+            leaving: e.exit_in_leave,
         },
         CheckpointCommitted: dict.fromkeys((*with_ranks, ending), h.commit),
         CheckpointRejected: dict.fromkeys((*with_ranks, ending), h.reject),
         InterruptAsked: {
             **dict.fromkeys(training, h.interrupt_training),
-            **dict.fromkeys((gathering, reserving, stopping, leaving), h.interrupt),
+            **dict.fromkeys((gathering, reserving, stopping, leaving), e.interrupt),
             ending: h.note,
         },
         DeadlinePassed: {
             gathering: h.miss_agents,
             reserving: h.miss_port,
-            **dict.fromkeys((stopping, ending), h.miss_stop),
-            leaving: h.miss_leave,
+            **dict.fromkeys((stopping, ending), e.miss_stop),
+            leaving: e.miss_leave,
         },
         StorageFailed: {
-            **dict.fromkeys((gathering, reserving, *with_ranks), h.lose_storage),
+            **dict.fromkeys((gathering, reserving, *with_ranks), e.lose_storage),
             ending: h.note,
         },
     }

@@ -134,8 +134,9 @@ class Reactor:
 
     def _on_bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
-        if isinstance(error, OSError):  # a connection that broke is told to its owner
-            return
+        is_ours = "handle" in context or "future" in context or "task" in context
+        if isinstance(error, OSError) and not is_ours:
+            return  # asyncio's own trouble with a socket; whoever owns the connection is told
         if self._bug is None:
             self._bug = error if isinstance(error, BaseException) else BugInLoopError(context)
         loop.stop()

@@ -4,6 +4,7 @@ Arguments: the run directory, then the request's changes as JSON, then the toy r
 """
 
 import json
+import resource
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,8 +21,15 @@ TOY_RANK = Path(__file__).with_name("toy_rank.py")
 
 
 class Teller:
+    """Tells everything; from `full_from_step` on, the disk takes nothing more."""
+
+    def __init__(self, full_from_step: int | None) -> None:
+        self.full_from_step = full_from_step
+
     def on_step(self, row: StepRow) -> None:
         tell(what="step", **asdict(row))
+        if row.step == self.full_from_step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))
 
     def on_phase(self, phase: Phase, generation: int) -> None:
         tell(what="phase", phase=phase, generation=generation)
@@ -31,7 +39,8 @@ class Teller:
 
 
 def tell(**content: object) -> None:
-    print(json.dumps(content), flush=True)
+    sys.stdout.write(json.dumps(content) + "\n")
+    sys.stdout.flush()
 
 
 def toy_request(changes: dict, toy_arguments: list[str]) -> LaunchRequest:
@@ -63,13 +72,15 @@ def toy_request(changes: dict, toy_arguments: list[str]) -> LaunchRequest:
 
 def main() -> int:
     path, changes, *toy_arguments = sys.argv[1:]
-    request = toy_request(json.loads(changes), toy_arguments)
+    given = json.loads(changes)
+    teller = Teller(given.pop("full_from_step", None))
+    request = toy_request(given, toy_arguments)
     try:
         directory = Path(path)
         run = (
             RunDirectory.reopen(directory) if directory.exists() else RunDirectory.create(directory)
         )
-        outcome = LAUNCHER.submit(request, run, Teller())
+        outcome = LAUNCHER.submit(request, run, teller)
     except LlmorchError as error:
         tell(what="error", message=str(error))
         return error.exit_code

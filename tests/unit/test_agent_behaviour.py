@@ -49,7 +49,7 @@ class Scene:
             ),
             clock=self.clock,
             timers=self.reactor,
-            dial=lambda owner: self._dial(),
+            dial=lambda _: self._dial(),
             say=self.said.append,
             end=self.ends.append,
         )

@@ -171,8 +171,10 @@ def test_options_come_from_the_command_line_and_the_secret_from_its_file(tmp_pat
     (tmp_path / "secret").write_text("5e5e\n")
 
     options = parse_options(
-        ["--connect", "[::1]:4001", "--secret-file", str(tmp_path / "secret")]
-        + ["--run-dir", "/run", "--agent-id", "2", "--slots", "8"]
+        [
+            *("--connect", "[::1]:4001", "--secret-file", str(tmp_path / "secret")),
+            *("--run-dir", "/run", "--agent-id", "2", "--slots", "8"),
+        ]
     )
 
     assert options.secret == "5e5e"

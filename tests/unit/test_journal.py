@@ -1,5 +1,7 @@
 """The journal file: what it holds, what it forgives, what it refuses."""
 
+import errno
+import fcntl
 import json
 import zlib
 from dataclasses import replace
@@ -164,3 +166,24 @@ def test_a_second_reign_begins_anew_where_the_first_stopped() -> None:
 def test_an_empty_history_is_refused() -> None:
     with pytest.raises(StorageError, match="it is empty"):
         replay([])
+
+
+def test_two_controllers_cannot_write_one_journal(path) -> None:
+    first = Journal(path)
+
+    with pytest.raises(StorageError, match="another controller is at work on this run"):
+        Journal(path)
+    first.close()
+    Journal(path).close()
+
+
+def test_a_file_system_without_locks_is_no_obstacle(path, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+    journal = Journal(path)
+    journal.close()
+
+    assert len(journal.before.entries) == 4
