@@ -37,7 +37,9 @@ if [ -z "$python" ]; then
 fi
 "$python" -c 'import ensurepip, venv' 2>/dev/null || need_packages python3-venv
 
-stamp=$(cat pyproject.toml docker/locks/torch.txt "docker/locks/$what.txt" | sha256sum | cut -c1-16)
+locks="docker/locks/torch.txt docker/locks/deepspeed.txt docker/locks/$what.txt"
+# shellcheck disable=SC2086  three paths without spaces
+stamp=$(cat pyproject.toml $locks | sha256sum | cut -c1-16)
 if [ -e ".venv/.ready-$what-$stamp" ] && .venv/bin/python -c 'import orchestrator' 2>/dev/null; then
     exit 0
 fi
@@ -54,6 +56,10 @@ if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
 fi
 say "installing docker/locks/$what.txt"
 pip install -q -r docker/locks/torch.txt -r "docker/locks/$what.txt"
+# DeepSpeed comes as source and asks the installed torch how to build: no isolation, no operators.
+DS_BUILD_OPS=0
+export DS_BUILD_OPS
+pip install -q --no-deps --no-build-isolation -r docker/locks/deepspeed.txt
 pip install -q --no-deps --no-build-isolation -e .
 pip check >&2 || { say "the installed packages do not fit together"; exit 1; }
 rm -f .venv/.ready-"$what"-*

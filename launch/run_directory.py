@@ -42,7 +42,7 @@ class RunDirectory:
                 raise StorageError(
                     path=str(path),
                     problem="a run is here already",
-                    instead="resume it, or give this run another name or folder",
+                    instead="give another folder; without --run-dir they are numbered",
                 )
             for folder in (directory.bundle, directory.checkpoints, directory.logs):
                 folder.mkdir()

@@ -11,6 +11,8 @@ from enum import IntEnum
 
 from typing_extensions import override
 
+_SHOWN_NAMES = 12
+
 
 class ExitCode(IntEnum):
     """The exit codes of every command; frozen, scripts rely on them."""
@@ -156,7 +158,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, words, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
-    return f"known: {', '.join(words)}" if words else "none is known"
+    more = f" and {len(words) - _SHOWN_NAMES} more" if len(words) > _SHOWN_NAMES else ""
+    return f"known: {', '.join(words[:_SHOWN_NAMES])}{more}" if words else "none is known"
 
 
 def _with_hint(message: str, hint: str) -> str:

@@ -144,7 +144,8 @@ def _run_first(command: tuple[str, ...], *, log: Path) -> None:
     if status.exit_code == 0:
         return
     last = " / ".join(log.read_text(errors="replace").splitlines()[-3:])
-    problem = f"{Path(command[0]).name} ended with {status.text}: {last}"
+    said = f": {last}" if last else ""
+    problem = f"{Path(command[0]).name} ended with {status.text}{said}"
     if status.exit_code == ExitCode.STORAGE:
         raise StorageError(path=str(log), problem=problem)
     raise HostError(host=socket.gethostname(), problem=problem, instead=f"the rest is in {log}")

@@ -30,7 +30,7 @@ from orchestrator.errors import HostError, StorageError
 
 _STOP_TIMEOUT_S = 30.0  # a killed process that is still there then is stuck in the kernel
 _ANY_PORT = 0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def supervise(

@@ -12,19 +12,23 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.errors import StorageError
+from orchestrator.errors import EngineRefused
 
 
 def index_folder(prefix: str, *, cache_dir: str, sequence_length: int, seed: int) -> Path:
     """Where the index of exactly this corpus, sequence length and seed is kept.
 
     Raises:
-        StorageError: there is no such corpus.
+        EngineRefused: there is no such corpus; trying again would not help.
     """
     try:
         state = Path(f"{prefix}.idx").stat()
     except FileNotFoundError:
-        raise StorageError(path=f"{prefix}.idx", problem="no such corpus") from None
+        raise EngineRefused(
+            engine="megatron-core",
+            reason=f"{prefix}.idx: no such corpus",
+            instead="name one under data.prefix, or let data.corpus make it",
+        ) from None
     identity = (prefix, state.st_size, state.st_mtime_ns, sequence_length, seed)
     key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     return Path(cache_dir) / f"samples-{key}"

@@ -3,13 +3,28 @@
 Heavy imports wait inside the commands, so that `--help` answers at once.
 """
 
+import errno
+import os
 import sys
 import traceback
+from typing import NoReturn
 
 import typer
 
-from orchestrator.cli import cluster_cards, launch, model_cards, plan, schema, show, validate
+from orchestrator.cli import (
+    cluster_cards,
+    doctor,
+    launch,
+    model_cards,
+    plan,
+    schedule,
+    schema,
+    show,
+    validate,
+)
 from orchestrator.errors import ExitCode, LlmorchError
+
+_STREAM_ERRNOS = {errno.ENOSPC, errno.EPIPE}
 
 app = typer.Typer(
     name="llmorch",
@@ -21,11 +36,13 @@ app = typer.Typer(
 )
 app.command("plan")(plan.plan)
 app.command("validate")(validate.validate)
+app.command("schedule")(schedule.schedule)
 app.command("launch")(launch.launch)
 app.command("show")(show.show)
 app.add_typer(model_cards.models, name="models")
 app.command("clusters")(cluster_cards.clusters)
 app.command("schema")(schema.schema)
+app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
@@ -35,11 +52,24 @@ def main() -> None:
     `typer.Exit`.
     """
     try:
-        app()
+        try:
+            app(prog_name="llmorch")
+        finally:
+            sys.stdout.flush()
     except LlmorchError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
-    except Exception:  # noqa: BLE001  the border: whatever is left is our bug, and we say so
+    except Exception as error:  # noqa: BLE001  the border: whatever is left ends here
+        if isinstance(error, OSError) and error.errno in _STREAM_ERRNOS:
+            _end_without_results(error)
         traceback.print_exc()
         sys.stderr.write("this is a bug of llmorch; please report it with the lines above\n")
         sys.exit(ExitCode.BUG)
+
+
+def _end_without_results(error: OSError) -> NoReturn:
+    """End where stdout takes no more: its disk is full, or its reader (`| head`) has gone."""
+    if error.errno == errno.ENOSPC:
+        sys.stderr.write("error: the results cannot be written: the disk is full\n")
+    # A normal exit would flush what cannot be flushed, and complain once more.
+    os._exit(ExitCode.STORAGE if error.errno == errno.ENOSPC else ExitCode.OK)

@@ -13,8 +13,19 @@ from orchestrator import api
 from orchestrator.cli.files import text_of
 from orchestrator.cli.plan_json import plan_document
 from orchestrator.cli.plan_table import headline
-from orchestrator.errors import InvalidFile, Problem, UnknownName, nearest
+from orchestrator.errors import (
+    EngineRefused,
+    ExitCode,
+    InvalidFile,
+    LlmorchError,
+    Problem,
+    UnknownName,
+    nearest,
+)
+from orchestrator.records.engine import EngineCapabilities
 from orchestrator.records.plan import Plan
+from orchestrator.rules.engine import ENGINE_RULES
+from orchestrator.specs.choices import Via
 from orchestrator.topology.placement import crossing_groups
 from orchestrator.topology.ranks import groups
 from orchestrator.units import gib, text_of_seconds
@@ -31,6 +42,23 @@ class Examination:
     file: str
     problems: tuple[Problem, ...]
     plan: Plan | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Return what `validate` ends with: 5 where only the engine stands in the way."""
+        if not self.problems:
+            return ExitCode.OK
+        if all(problem.rule in ENGINE_RULES for problem in self.problems):
+            return ExitCode.ENGINE_REFUSES
+        return ExitCode.INVALID_FILE
+
+    def error(self) -> LlmorchError:
+        """Return the problems as an error, for a command that cannot go on."""
+        if self.exit_code is ExitCode.ENGINE_REFUSES:
+            reason = "\n".join(f"{self.file}: {problem}" for problem in self.problems)
+            return EngineRefused(engine="the engine", reason=reason)
+        return InvalidFile(file=self.file, problems=self.problems)
 
 
 def examined(path: Path) -> Examination:
@@ -58,7 +86,12 @@ def examined(path: Path) -> Examination:
     plan = api.plan(run, capabilities=capabilities, keep=1).plans[0]
     broken = api.problems(run, layout=plan.layout, capabilities=capabilities)
     problems = (*broken, *_memory_problems(plan))
-    return Examination(file=file, problems=problems, plan=None if problems else plan)
+    return Examination(
+        file=file,
+        problems=problems,
+        plan=None if problems else plan,
+        notes=_notes(plan, capabilities),
+    )
 
 
 def examination_document(found: Examination) -> dict[str, Any]:
@@ -68,6 +101,7 @@ def examination_document(found: Examination) -> dict[str, Any]:
         "file": found.file,
         "valid": not found.problems,
         "problems": [asdict(problem) for problem in found.problems],
+        "notes": list(found.notes),
         "plan": plan_document(found.plan) if found.plan else None,
     }
 
@@ -98,8 +132,25 @@ def examination_picture(found: Examination) -> RenderableType:
             f"rank, {text_of_seconds(plan.step_time_s)} a step, "
             f"bubble {plan.bubble.fraction:.1%} ({plan.bubble.measure})"
         ),
+        *(Text(f"note: {note}") for note in found.notes),
         Text(f"{found.file}: valid", style="green"),
     )
+
+
+def _notes(plan: Plan, capabilities: EngineCapabilities) -> tuple[str, ...]:
+    """Return what is allowed and yet not what somebody may expect."""
+    notes = []
+    ignored = [axis.value for axis in plan.layout.overlap if axis not in capabilities.overlaps]
+    if ignored:
+        axes = " and ".join(ignored)
+        notes.append(f"{capabilities.name} does not overlap {axes} yet; the times assume it does")
+    spec = plan.run.spec
+    absent = [name for name in ("data", "checkpoint") if getattr(spec, name) is None]
+    if absent:
+        notes.append(f"to launch it, the run file needs {' and '.join(absent)}")
+    if plan.run.machine.spares and spec.launch.via is Via.LOCAL:
+        notes.append("spares mean nothing on one machine (launch.via: local)")
+    return tuple(notes)
 
 
 def _memory_problems(plan: Plan) -> tuple[Problem, ...]:

@@ -35,9 +35,17 @@ def text_of(path: Path) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a user's file whole: a reader sees the old text or the new, never half.
 
+    A symbolic link is written through. Whatever is no regular file (a folder, /dev/null) is
+    refused: putting a file in its place would destroy it.
+
     Raises:
         StorageError: the disk is full, there is no permission, the folder is absent.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise StorageError(path=str(path), problem="is there and is not a regular file")
+    if not path.parent.is_dir():
+        raise StorageError(path=str(path), problem=f"there is no folder {path.parent}")
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")

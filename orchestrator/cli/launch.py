@@ -7,7 +7,7 @@ import typer
 
 
 def launch(
-    run_file: Annotated[Path, typer.Argument(help="The run file.")],
+    run_file: Annotated[Path, typer.Argument(help="The run file.", readable=False)],
     run_dir: Annotated[
         Path | None, typer.Option(help="The run's folder; default: launch.folder/NAME, numbered.")
     ] = None,

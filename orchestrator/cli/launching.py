@@ -1,6 +1,7 @@
 """From a run file to a supervised run: the one place where deciding and acting meet."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from orchestrator import api
 from orchestrator.cli.examination import examined
 from orchestrator.cli.plan_json import plan_document
 from orchestrator.cli.training_view import TrainingView
-from orchestrator.errors import InvalidFile
+from orchestrator.errors import Interrupted, LlmorchError
 from orchestrator.records.plan import Plan
 
 
@@ -28,6 +29,7 @@ class Prepared:
     plan: Plan
     launcher: Launcher
     request: LaunchRequest
+    notes: tuple[str, ...]
 
 
 def prepared(run_file: Path) -> Prepared:
@@ -39,12 +41,12 @@ def prepared(run_file: Path) -> Prepared:
     """
     found = examined(run_file)
     if found.plan is None:
-        raise InvalidFile(file=found.file, problems=found.problems)
+        raise found.error()
     spec = found.plan.run.spec
     bundle = api.engine_named(spec.engine.name).render(found.plan)
     launcher = find_launcher(spec.launch.via.value)
     request = launcher.prepare(bundle, found.plan.run)
-    return Prepared(plan=found.plan, launcher=launcher, request=request)
+    return Prepared(plan=found.plan, launcher=launcher, request=request, notes=found.notes)
 
 
 def launched(start: Prepared, *, run_dir: Path | None, console: Console) -> RunOutcome:
@@ -57,8 +59,23 @@ def launched(start: Prepared, *, run_dir: Path | None, console: Console) -> RunO
     write_whole(directory.run_file, api.run_file_of(start.plan))
     write_whole(directory.plan, json.dumps(plan_document(start.plan), indent=2) + "\n")
     console.print(f"run directory: {directory.path}", soft_wrap=True)
-    with TrainingView(console, last_step=start.request.last_step) as view:
-        return start.launcher.submit(start.request, directory, view)
+    for note in start.notes:
+        console.print(f"note: {note}", markup=False)
+    try:
+        with TrainingView(console, last_step=start.request.last_step) as view:
+            return start.launcher.submit(start.request, directory, view)
+    except LlmorchError:
+        _take_back(directory)
+        raise
+    except KeyboardInterrupt:
+        _take_back(directory)
+        raise Interrupted(what="interrupted before any rank was started") from None
+
+
+def _take_back(directory: RunDirectory) -> None:
+    """Remove the run directory that we just made, if no rank was ever started in it."""
+    if not any(directory.logs.glob("generation-*")):
+        shutil.rmtree(directory.path, ignore_errors=True)
 
 
 def keep_summary(document: Mapping[str, Any], outcome: RunOutcome) -> None:

@@ -9,15 +9,16 @@ from orchestrator.specs.choices import Precision
 
 DEFAULT_MODEL = "gpt3-175b"
 DEFAULT_CLUSTER = "dgx-h100"
+MAX_GPUS = 1_000_000
 
 
 def plan(
-    gpus: Annotated[int, typer.Option(min=1, help="GPUs to train on.")],
+    gpus: Annotated[int, typer.Option(min=1, max=MAX_GPUS, help="GPUs to train on.")],
     model: Annotated[str, typer.Option(help="A model card: its name or a file.")] = DEFAULT_MODEL,
     cluster: Annotated[str, typer.Option(help="A cluster card's name.")] = DEFAULT_CLUSTER,
     precision: Annotated[Precision, typer.Option(help="Matrix products.")] = Precision.BF16,
     out: Annotated[
-        Path | None, typer.Option(help="Run file for the best; default: MODEL.GPUS-gpus.yaml.")
+        Path | None, typer.Option(help="Run file for the best; default: MODEL.N-gpus.yaml.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, max=100, help="How many layouts to show.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,

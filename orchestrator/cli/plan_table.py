@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cost.efficiency import efficiency_of
 from orchestrator.records.layout import Layout
 from orchestrator.records.plan import Plan, PlanReport
 from orchestrator.records.run import ResolvedRun
@@ -19,7 +20,7 @@ def picture(run: ResolvedRun, report: PlanReport) -> Group:
     """Return the whole answer of `llmorch plan`: ranking, the best taken apart, and why."""
     parts: list[RenderableType] = [
         Text(headline(run)),
-        Text("All times and sizes are modelled.", style="dim"),
+        Text(f"All times and sizes are modelled; step time {_accuracy(run)}.", style="dim"),
         Text(),
         ranking(report),
         Text(),
@@ -51,7 +52,7 @@ def ranking(report: PlanReport) -> Table:
     table.add_column("recompute")
     for name in ("memory", "bubble", "step", "MFU", "days"):
         table.add_column(name, justify="right")
-    table.add_column("bound by")
+    table.add_column("largest loss")
     for place, plan in enumerate(report.plans, start=1):
         layout = plan.layout
         degrees = (layout.tp, layout.cp, layout.pp, layout.vpp, layout.dp, layout.ep)
@@ -87,6 +88,10 @@ def dissection(plan: Plan) -> Group:
         Text(f"memory {gib(plan.memory.total_bytes):.1f} of {usable:.1f} GiB on the fullest rank"),
         _shares(memory, unit=lambda size: f"{gib(size):.1f} GiB"),
     )
+
+
+def _accuracy(run: ResolvedRun) -> str:
+    return efficiency_of(run.machine.accelerator.architecture).accuracy
 
 
 def sentences(report: PlanReport) -> Table:
@@ -136,4 +141,4 @@ def _recompute(layout: Layout) -> str:
         case RecomputeGranularity.SELECTIVE:
             return f"selective: {' '.join(recompute.modules)}"
         case RecomputeGranularity.FULL:
-            return f"full: {recompute.layers} layers" if recompute.layers else "full"
+            return f"full: {recompute.layers} a chunk" if recompute.layers else "full"

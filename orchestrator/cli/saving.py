@@ -7,6 +7,10 @@ from orchestrator.cli.files import write_text
 from orchestrator.cli.screen import talk
 from orchestrator.errors import StorageError
 from orchestrator.records.plan import Plan
+from orchestrator.specs.choices import Precision
+
+DEFAULT_CLUSTER = "dgx-h100"
+DEFAULT_PRECISION = Precision.BF16
 
 
 def save_best(plan: Plan, *, out: Path | None) -> None:
@@ -19,8 +23,8 @@ def save_best(plan: Plan, *, out: Path | None) -> None:
         StorageError: `out` was asked for and cannot be written.
     """
     text = api.run_file_of(plan)
-    path = out or Path(f"{plan.run.model.name}.{plan.layout.world_size}-gpus.yaml")
-    if out is None and path.exists() and path.read_text(encoding="utf-8") != text:
+    path = out or _own_choice(plan)
+    if out is None and _is_another(path, text):
         talk().print(f"{path} exists and differs: kept; choose another with --out FILE")
         return
     try:
@@ -30,8 +34,31 @@ def save_best(plan: Plan, *, out: Path | None) -> None:
             raise
         talk().print(f"the best layout was not saved: {error}")
         return
-    talk().print(f"saved the best as {path}; next: llmorch validate {path}")
     engine = plan.run.spec.engine.name
     capabilities = api.engine_named(engine).capabilities()
-    for problem in api.problems(plan.run, layout=plan.layout, capabilities=capabilities):
+    refused = api.problems(plan.run, layout=plan.layout, capabilities=capabilities)
+    then = "" if refused else f"; next: llmorch validate {path}"
+    talk().print(f"saved the best as {path}{then}")
+    for problem in refused:
         talk().print(f"note: the {engine} engine does not run it: {problem.message}")
+
+
+def _own_choice(plan: Plan) -> Path:
+    """Return a name that tells plans of different questions apart."""
+    run = plan.run
+    parts = [run.model.name, f"{plan.layout.world_size}-gpus"]
+    if run.machine.cluster.name != DEFAULT_CLUSTER:
+        parts.append(run.machine.cluster.name)
+    if plan.precision is not DEFAULT_PRECISION:
+        parts.append(plan.precision.value)
+    return Path(f"{'.'.join(parts)}.yaml")
+
+
+def _is_another(path: Path, text: str) -> bool:
+    """Return whether something else than our text stands at a path, readable or not."""
+    try:
+        return path.read_text(encoding="utf-8") != text
+    except FileNotFoundError:
+        return False
+    except (OSError, UnicodeDecodeError):
+        return True

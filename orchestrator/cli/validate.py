@@ -5,11 +5,9 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.errors import ExitCode
-
 
 def validate(
-    run_file: Annotated[Path, typer.Argument(help="The run file.")],
+    run_file: Annotated[Path, typer.Argument(help="The run file.", readable=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Check every rule of a run file, and its memory; nothing is started."""
@@ -25,4 +23,4 @@ def validate(
         if not as_json:
             talk().print(f"{run_file}: {problem}", markup=False, soft_wrap=True)
     if found.problems:
-        raise typer.Exit(ExitCode.INVALID_FILE)
+        raise typer.Exit(found.exit_code)

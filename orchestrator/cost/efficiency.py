@@ -27,13 +27,15 @@ class AttentionKernel(StrEnum):
 class Efficiency:
     """How much of its data sheet a chip gives, and what its host adds.
 
-    `*_matmul_share` are the rates of large matrix products over the dense peak of their
-    precision; `attention_share` is causal attention, forward and backward, over the peak of
+    `accuracy` says how far modelled step times were off (docs/cost-model.md has the rows; a test
+    holds the two together). `*_matmul_share` are the rates of large matrix products over the
+    dense peak of their precision; `attention_share` is causal attention, forward and backward, over the peak of
     BF16 (of FP32 in FP32). `link_share` and `all_to_all_share` are over one direction of a link.
     `kernels_per_layer` counts forward and backward of one layer.
     """
 
     source: str
+    accuracy: str
     fp32_matmul_share: float
     bf16_matmul_share: float
     fp8_matmul_share: float
@@ -66,6 +68,7 @@ class Efficiency:
 
 _HOPPER = Efficiency(
     source="fit of 2026-11 over 366 dense H100 rows; FP32 (as TF32) assumed like BF16",
+    accuracy="4.4% off on average on 18 published dense H100 rows; MoE not validated",
     fp32_matmul_share=0.71,
     bf16_matmul_share=0.71,
     fp8_matmul_share=0.66,
@@ -75,6 +78,7 @@ _HOPPER = Efficiency(
 _AMPERE = replace(
     _HOPPER,
     source="fit of 2026-11 over 288 dense A100 rows; FP32 (as TF32) assumed like BF16",
+    accuracy="17.5% too fast on average on 5 published dense A100 rows; MoE not validated",
     fp32_matmul_share=0.845,
     bf16_matmul_share=0.845,
     fp8_matmul_share=0.845,
@@ -84,6 +88,7 @@ _AMPERE = replace(
 _BLACKWELL = replace(
     _HOPPER,
     source="fit of 2026-11 over 66 dense B200/GB200 rows; FP32 (as TF32) assumed like BF16",
+    accuracy="not validated on Blackwell",
     fp32_matmul_share=0.54,
     bf16_matmul_share=0.54,
     fp8_matmul_share=0.54,
@@ -92,6 +97,7 @@ _BLACKWELL = replace(
 
 _CPU = Efficiency(
     source="FP32 rate measured, see the card; the rest assumed: plain torch operators, gloo",
+    accuracy="uncalibrated: a CPU shows the mechanism, not the speed",
     fp32_matmul_share=1.0,
     bf16_matmul_share=0.7,
     fp8_matmul_share=0.7,
@@ -112,6 +118,7 @@ _CPU = Efficiency(
 UNKNOWN = replace(
     _HOPPER,
     source="assumed: no measured row of this architecture",
+    accuracy="uncalibrated: no measured row of this architecture",
     fp32_matmul_share=0.6,
     bf16_matmul_share=0.6,
     fp8_matmul_share=0.5,

@@ -5,6 +5,7 @@ what it recomputes or gathers, and on the last rank the logits. Every pipeline r
 the first keeps most microbatches, the last computes the logits, either may hold more layers.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 from orchestrator.cost.activations import kept_bytes, layer_activations
@@ -43,6 +44,36 @@ def memory_of(workload: Workload, layout: Layout) -> MemoryParts:
             seen.add(share)
             parts.append(_rank_memory(workload, layout, part, share=share, rank=rank))
     return max(parts, key=lambda one: one.total_bytes)
+
+
+def stage_activation_bytes(workload: Workload, layout: Layout) -> tuple[float, ...]:
+    """Return the bytes that each virtual stage keeps of one microbatch until its backward."""
+    part = slice_of(workload, layout)
+    apart = replace(layout, pp=layout.num_stages, vpp=1)
+    return tuple(
+        _kept_by_microbatch(workload, part, share=share, recompute=layout.recompute)
+        for share in shares_of(workload.shape, apart)
+    )
+
+
+def stage_state_bytes(workload: Workload, layout: Layout) -> tuple[float, ...]:
+    """Return the bytes of parameters, gradients and optimizer that each virtual stage holds."""
+    apart = replace(layout, pp=layout.num_stages, vpp=1)
+    return tuple(
+        _states(workload, layout, held_parameters(workload, layout, share)).total_bytes
+        for share in shares_of(workload.shape, apart)
+    )
+
+
+def overhead_bytes(workload: Workload, layout: Layout) -> float:
+    """Return what a rank may need beside states and activations in flight: an upper bound."""
+    part = slice_of(workload, layout)
+    working = max(
+        _working_bytes(workload, layout, part, share=share)
+        for share in shares_of(workload.shape, layout)
+    )
+    reserve = workload.chip.efficiency.reserve_bytes
+    return working + _logits_bytes(workload, part) + reserve
 
 
 def states_floor_bytes(workload: Workload, layout: Layout) -> float:

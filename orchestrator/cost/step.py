@@ -13,7 +13,7 @@ is m (max - mean) and `bubble_s` the second term: they sum to the step.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 from orchestrator.cost import communication
@@ -92,6 +92,24 @@ def cost_of(workload: Workload, layout: Layout) -> CostParts:
         bubble_s=bubble_s,
         imbalance_s=imbalance_s,
         optimizer_s=optimizer_s,
+    )
+
+
+def stage_works(workload: Workload, layout: Layout) -> tuple[Work, ...]:
+    """Return what one microbatch costs each virtual stage, sends between ranks left out."""
+    part = slice_of(workload, layout)
+    # Each stage as if it were a rank of its own: what it holds is then its share.
+    apart = replace(layout, pp=layout.num_stages, vpp=1)
+    return tuple(
+        _work(
+            workload,
+            part,
+            share=share,
+            recompute=layout.recompute,
+            tp_exposed=communication.tp_exposed(layout),
+            pp_s=0.0,
+        )
+        for share in shares_of(workload.shape, apart)
     )
 
 

@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from typing import get_args
 
-from orchestrator.specs.choices import Precision, RecomputeGranularity, ScheduleKind
+from orchestrator.specs.choices import (
+    OverlapAxis,
+    Precision,
+    RecomputeGranularity,
+    ScheduleKind,
+)
 from orchestrator.specs.model import SPECIAL_FIELDS, Activation
 
 
@@ -12,7 +17,8 @@ class EngineCapabilities:
     """The axes, switches and versions that one engine runs; what is absent is refused.
 
     `axes` names the axes whose degree may exceed 1; `model_features` the special fields of a model
-    card that are honoured, and `activations` those that it builds.
+    card that are honoured, `activations` those that it builds, and `overlaps` the axes whose
+    communication it hides behind computation.
     """
 
     name: str
@@ -25,6 +31,7 @@ class EngineCapabilities:
     axes: tuple[str, ...]
     model_features: tuple[str, ...]
     activations: tuple[str, ...]
+    overlaps: tuple[OverlapAxis, ...]
 
 
 MEGATRON_FAMILY = EngineCapabilities(
@@ -38,5 +45,6 @@ MEGATRON_FAMILY = EngineCapabilities(
     axes=("tp", "pp", "cp", "ep", "etp", "vpp", "zero_replicas"),
     model_features=(*SPECIAL_FIELDS, "rotary_percent"),
     activations=get_args(Activation),
+    overlaps=tuple(OverlapAxis),
 )
 """What the Megatron engines run together; what `plan` assumes when no engine is named."""

@@ -9,7 +9,15 @@ from orchestrator.rules.rule import Rule, Subject, divisors, possible
 def _microbatches(subject: Subject) -> Iterator[Problem]:
     layout, batch = subject.layout, subject.run.training.global_batch_size
     share = layout.micro_batch_size * layout.dp
-    if batch % share:
+    if batch < share:
+        yield Problem(
+            key="training.global_batch_size",
+            message=f"{batch} is less than micro_batch_size {layout.micro_batch_size} "
+            f"x dp {layout.dp} = {share}: some replicas would have nothing to do",
+            possible=f"use a global_batch_size of {share} or more, or more tp, cp or pp",
+            rule="microbatches",
+        )
+    elif batch % share:
         low = batch // share * share
         fits = [str(value) for value in (low, low + share) if value > 0]
         micro = tuple(d for d in divisors(batch) if batch % (d * layout.dp) == 0)

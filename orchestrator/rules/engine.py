@@ -2,9 +2,14 @@
 
 from collections.abc import Iterator
 
-from orchestrator.errors import Problem
+from orchestrator.errors import Problem, nearest
 from orchestrator.rules.rule import Rule, Subject
 from orchestrator.specs.choices import Precision, RecomputeGranularity
+
+RECOMPUTE_MODULES = (
+    *("core_attn", "moe_act", "layernorm", "mla_up_proj", "mlp", "moe", "shared_experts"),
+)
+"""Megatron's `--recompute-modules`."""
 
 
 def _axes(subject: Subject) -> Iterator[Problem]:
@@ -98,6 +103,28 @@ def _recompute(subject: Subject) -> Iterator[Problem]:
         )
 
 
+def _recompute_modules(subject: Subject) -> Iterator[Problem]:
+    for index, name in enumerate(subject.layout.recompute.modules):
+        if name not in RECOMPUTE_MODULES:
+            yield Problem(
+                key=f"layout.recompute.modules.{index}",
+                message=f"'{name}' is no module that can be recomputed",
+                possible=nearest(name, RECOMPUTE_MODULES),
+                rule="recompute-modules",
+            )
+
+
+def _version(subject: Subject) -> Iterator[Problem]:
+    engine, asked = subject.engine, subject.run.spec.engine.version
+    if engine and asked and engine.version not in {asked, "any"}:
+        yield Problem(
+            key="engine.version",
+            message=f"{asked}, but {engine.version} of {engine.name} is the version that is run",
+            possible=f"use {engine.version}, or leave it out",
+            rule="engine-version",
+        )
+
+
 def _model(subject: Subject) -> Iterator[Problem]:
     if subject.engine is None:
         return
@@ -126,6 +153,14 @@ def _schedule(subject: Subject) -> Iterator[Problem]:
             rule="engine-schedule",
         )
 
+
+ENGINE_RULES = frozenset(
+    {
+        *("engine-axes", "engine-zero-stage", "zero-pipeline", "engine-recompute"),
+        *("engine-version", "engine-model", "engine-schedule"),
+    }
+)
+"""Rules that another engine, or a later version of this one, would not have."""
 
 RULES = (
     Rule(
@@ -169,6 +204,20 @@ RULES = (
         source="the engine's capabilities",
         since="any",
         check=_recompute,
+    ),
+    Rule(
+        id="recompute-modules",
+        condition="every recomputed module is one of Megatron's",
+        source="Megatron TransformerConfig",
+        since="megatron-core@0.12",
+        check=_recompute_modules,
+    ),
+    Rule(
+        id="engine-version",
+        condition="the engine's version is the one asked for",
+        source="the engine's capabilities",
+        since="any",
+        check=_version,
     ),
     Rule(
         id="engine-model",

@@ -109,11 +109,11 @@ def _sequence(subject: Subject) -> Iterator[Problem]:
             rule="sequence-chunks",
         )
     longest = subject.run.model.max_sequence_length
-    if length > longest and subject.run.model.position_embedding == "learned_absolute":
+    if length > longest:
         yield Problem(
             key="training.sequence_length",
             message=f"{length} is longer than the {longest} positions of {subject.run.model.name}",
-            possible=f"use {longest} or less",
+            possible=f"use {longest} or less, or an inline card with a longer max_sequence_length",
             rule="sequence-positions",
         )
 

@@ -53,14 +53,7 @@ def _schedule(subject: Subject) -> Iterator[Problem]:
     layout, batch = subject.layout, subject.run.training.global_batch_size
     microbatches = layout.num_microbatches(batch)
     if microbatches == 0:
-        yield Problem(
-            key="training.global_batch_size",
-            message=f"{batch} is less than micro_batch_size {layout.micro_batch_size} "
-            f"x dp {layout.dp}: some replicas would have nothing to do",
-            possible=f"use {layout.micro_batch_size * layout.dp} or more",
-            rule="schedule",
-        )
-        return
+        return  # the rule `microbatches` says so
     refused = legal.refusal(
         layout.schedule,
         pp=layout.pp,

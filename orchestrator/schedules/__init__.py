@@ -1,4 +1,5 @@
 """When each pipeline rank runs which microbatch: orders, their laws, their time and memory.
 
-Every later schedule is one more generator file beside `one_f_one_b` and `interleaved`.
+Each schedule is one generator file; `schedule` knows them all, `legal` what engines take of them,
+`streams` what engines make of them. `simulate` and `memory` say what they cost.
 """

@@ -3,24 +3,24 @@
 The order Megatron-Core, DeepSpeed and torch execute, for any number of microbatches.
 """
 
-from collections.abc import Iterator
+import numpy as np
 
-from orchestrator.schedules.actions import Action, ActionKind
+from orchestrator.schedules.codes import BACKWARD, FORWARD, Codes, Numbering, alternated
 
 
-def order(*, pp: int, num_microbatches: int, rank: int) -> Iterator[Action]:
-    """Yield the actions of a pipeline rank as it executes them; stage and rank are one.
+def order(numbering: Numbering, *, rank: int) -> Codes:
+    """Return the codes of a pipeline rank as it executes them; stage and rank are one.
 
-    `pp` = 1 gives what Megatron runs without a pipeline: forward, backward, by microbatch.
+    One stage gives what Megatron runs without a pipeline: forward, backward, by microbatch.
     """
-    warmup = warmup_forwards(pp=pp, num_microbatches=num_microbatches, rank=rank)
-    for microbatch in range(warmup):
-        yield Action(kind=ActionKind.FORWARD, stage=rank, microbatch=microbatch)
-    for microbatch in range(warmup, num_microbatches):
-        yield Action(kind=ActionKind.FORWARD, stage=rank, microbatch=microbatch)
-        yield Action(kind=ActionKind.BACKWARD, stage=rank, microbatch=microbatch - warmup)
-    for microbatch in range(num_microbatches - warmup, num_microbatches):
-        yield Action(kind=ActionKind.BACKWARD, stage=rank, microbatch=microbatch)
+    microbatches = np.arange(numbering.num_microbatches, dtype=np.int64)
+    return alternated(
+        numbering.codes(FORWARD, rank, microbatches),
+        numbering.codes(BACKWARD, rank, microbatches),
+        warmup=warmup_forwards(
+            pp=numbering.num_stages, num_microbatches=numbering.num_microbatches, rank=rank
+        ),
+    )
 
 
 def warmup_forwards(*, pp: int, num_microbatches: int, rank: int) -> int:

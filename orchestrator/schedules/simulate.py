@@ -3,76 +3,68 @@
 A rank runs its actions strictly in order and starts each as soon as its input is there:
 
 - a forward needs the forward of the stage before;
-- a backward needs the backward of the stage after, or on the last stage its own forward;
+- a backward, or its input gradient, needs that of the stage after, or on the last stage its
+  own forward; a weight gradient needs nothing from elsewhere;
+- an overlapped pair needs the inputs of both its parts, and both results are there at its end;
 - an input from another rank arrives `latency_ns` after it was made. Communication is free
   otherwise: it blocks neither side, as with Megatron's overlapped sends.
 
 Ranks that wait for each other for ever are an answer too: `Deadlock` names the circle.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import sub
-from typing import NamedTuple, Self
 
+import numpy as np
 from typing_extensions import override
 
-from orchestrator.schedules.actions import Action, ActionKind
+from orchestrator.schedules import fast, kernel
+from orchestrator.schedules.actions import Action, Step
+from orchestrator.schedules.codes import Codes
+from orchestrator.schedules.program import Program, program_of
 from orchestrator.schedules.schedule import Schedule
+from orchestrator.schedules.times import StageTimes
+
+FAST_FROM_STEPS = 20_000
+"""Below this many steps plain Python ends before numba has been imported."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageTimes:
-    """How long each stage takes for one microbatch, and how long a tensor travels (ns)."""
-
-    forward_ns: tuple[int, ...]
-    backward_ns: tuple[int, ...]
-    latency_ns: int = 0
-
-    @classmethod
-    def uniform(
-        cls, *, num_stages: int, forward_ns: int, backward_ns: int, latency_ns: int = 0
-    ) -> Self:
-        """Return the times of stages that are all equal."""
-        return cls(
-            forward_ns=(forward_ns,) * num_stages,
-            backward_ns=(backward_ns,) * num_stages,
-            latency_ns=latency_ns,
-        )
-
-    def of(self, action: Action) -> int:
-        """Return how long an action runs, in nanoseconds."""
-        if action.kind is ActionKind.FORWARD:
-            return self.forward_ns[action.stage]
-        return self.backward_ns[action.stage]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Timeline:
-    """Start and end of every action, in the schedule's shape: one row a rank."""
+    """Start and end of every slot, one row a rank in the schedule's order (ns)."""
 
     schedule: Schedule
-    starts_ns: tuple[tuple[int, ...], ...]
-    ends_ns: tuple[tuple[int, ...], ...]
-    busy_ns: tuple[int, ...]
+    starts_ns: tuple[Codes, ...]
+    ends_ns: tuple[Codes, ...]
 
     @property
     def makespan_ns(self) -> int:
         """Time from the start of the step to the last end over all ranks."""
-        return max(ends[-1] for ends in self.ends_ns)
+        return max(int(ends[-1]) for ends in self.ends_ns)
+
+    @property
+    def span_ns(self) -> int:
+        """Longest time over the ranks from a rank's own first start to its own last end."""
+        rows = zip(self.starts_ns, self.ends_ns, strict=True)
+        return max(int(ends[-1] - starts[0]) for starts, ends in rows)
+
+    @property
+    def busy_ns(self) -> tuple[int, ...]:
+        """How long each rank computes."""
+        rows = zip(self.starts_ns, self.ends_ns, strict=True)
+        return tuple(int(ends.sum() - starts.sum()) for starts, ends in rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """A rank that cannot go on: its next action and the one whose result that needs."""
+    """A rank that cannot go on: its next slot and the action whose result that needs."""
 
     rank: int
-    action: Action
+    step: Step
     needs: Action
 
     @override
     def __str__(self) -> str:
-        return f"rank {self.rank} waits at {self.action} for {self.needs}"
+        return f"rank {self.rank} waits at {self.step} for {self.needs}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,114 +83,66 @@ def simulate(schedule: Schedule, *, times: StageTimes) -> Timeline | Deadlock:
 
     The schedule is one in which `check` finds nothing wrong.
     """
-    run = _Run(schedule=schedule, times=times)
-    ready = list(range(schedule.pp))
-    while ready:
-        ready += run.advance(ready.pop())
-    if run.waiting:
-        return Deadlock(waits=_circle(run))
-    takes = tuple(tuple(map(times.of, order)) for order in schedule.orders)
+    program = program_of(schedule, times=times)
+    if program.num_steps >= FAST_FROM_STEPS and fast.is_available():
+        ends_ns, cursors = run_compiled(program)
+    else:
+        ends_ns, cursors = run_plain(program)
+    if np.any(cursors < program.offsets[1:]):
+        return Deadlock(waits=_circle(schedule, program, cursors))
+    ends_ns = ends_ns[program.slots]
+    starts_ns = ends_ns - program.takes_ns[program.slots]
+    cuts = np.cumsum([len(codes) for codes in schedule.codes])[:-1]
     return Timeline(
         schedule=schedule,
-        starts_ns=tuple(
-            tuple(map(sub, ends, taken)) for ends, taken in zip(run.ends_ns, takes, strict=True)
-        ),
-        ends_ns=tuple(map(tuple, run.ends_ns)),
-        busy_ns=tuple(map(sum, takes)),
+        starts_ns=tuple(np.split(starts_ns, cuts)),
+        ends_ns=tuple(np.split(ends_ns, cuts)),
     )
 
 
-class _Step(NamedTuple):  # not a dataclass: one takes three times as long to make
-    """An action as the slot that it fills, the slot that it needs filled, and its times."""
-
-    fills: int
-    needs: int
-    takes_ns: int
-    lag_ns: int
-
-
-class _Run:
-    """How far each rank has come.
-
-    Every result has a slot, 2 x (stage x microbatches + microbatch), one more for a backward's:
-    `made_ns` says since when it exists and `waiting` which rank waits for it (one at most, as
-    one other action needs it). A slot past the results is the step's input, there from 0.
-    """
-
-    def __init__(self, *, schedule: Schedule, times: StageTimes) -> None:
-        self.schedule = schedule
-        self.made_ns: list[int | None] = [None] * _input_slot(schedule)
-        self.made_ns.append(0)
-        self.waiting: dict[int, int] = {}
-        self.ends_ns: list[list[int]] = [[] for _ in schedule.orders]
-        self.steps = [
-            _steps(order, rank=rank, schedule=schedule, times=times)
-            for rank, order in enumerate(schedule.orders)
-        ]
-        self.held: list[_Step | None] = [next(steps, None) for steps in self.steps]
-
-    def advance(self, rank: int) -> list[int]:
-        """Run a rank until it waits or is done; return the ranks that it set free."""
-        made_ns, ends_ns, waiting = self.made_ns, self.ends_ns[rank], self.waiting
-        now_ns = ends_ns[-1] if ends_ns else 0
-        freed = []
-        step = self.held[rank]
-        while step is not None:
-            made = made_ns[step.needs]
-            if made is None:
-                waiting[step.needs] = rank
-                break
-            now_ns = max(now_ns, made + step.lag_ns) + step.takes_ns
-            ends_ns.append(now_ns)
-            made_ns[step.fills] = now_ns
-            if step.fills in waiting:
-                freed.append(waiting.pop(step.fills))
-            step = next(self.steps[rank], None)
-        self.held[rank] = step
-        return freed
+def run_plain(program: Program) -> tuple[Codes, Codes]:
+    """Return the end of every step and where each rank stopped, by plain Python."""
+    num_ranks = len(program.offsets) - 1
+    ends_ns = [-1] * program.num_steps + [0]
+    cursors = program.offsets[:-1].tolist()
+    kernel.run(
+        program.offsets.tolist(),
+        program.takes_ns.tolist(),
+        program.needs.tolist(),
+        program.lags_ns.tolist(),
+        ends_ns,
+        [-1] * (program.num_steps + 1),
+        cursors,
+        [0] * num_ranks,
+    )
+    return np.array(ends_ns, dtype=np.int64), np.array(cursors, dtype=np.int64)
 
 
-def _steps(
-    order: tuple[Action, ...], *, rank: int, schedule: Schedule, times: StageTimes
-) -> Iterator[_Step]:
-    last_stage = schedule.num_stages - 1
-    one_stage = 2 * schedule.num_microbatches
-    for action in order:
-        stage = action.stage
-        fills = one_stage * stage + 2 * action.microbatch
-        if action.kind is ActionKind.FORWARD:
-            source = stage - 1
-            needs = fills - one_stage if stage > 0 else _input_slot(schedule)
-        else:
-            source = stage + 1
-            fills += 1
-            needs = fills + one_stage if stage < last_stage else fills - 1
-        is_remote = 0 <= source <= last_stage and schedule.rank_of(source) != rank
-        yield _Step(fills, needs, times.of(action), times.latency_ns if is_remote else 0)
+def run_compiled(program: Program) -> tuple[Codes, Codes]:
+    """Return the same by the kernel that numba compiled."""
+    num_ranks = len(program.offsets) - 1
+    ends_ns = np.full(program.num_steps + 1, -1, dtype=np.int64)
+    ends_ns[-1] = 0
+    cursors = program.offsets[:-1].copy()
+    fast.compiled(kernel.run)(
+        program.offsets,
+        program.takes_ns,
+        program.needs,
+        program.lags_ns,
+        ends_ns,
+        np.full(program.num_steps + 1, -1, dtype=np.int64),
+        cursors,
+        np.zeros(num_ranks, dtype=np.int64),
+    )
+    return ends_ns, cursors
 
 
-def _input_slot(schedule: Schedule) -> int:
-    return 2 * schedule.num_stages * schedule.num_microbatches
-
-
-def _action_at(slot: int, *, schedule: Schedule) -> Action:
-    """Return the action that fills a slot."""
-    unit, is_backward = divmod(slot, 2)
-    stage, microbatch = divmod(unit, schedule.num_microbatches)
-    kind = ActionKind.BACKWARD if is_backward else ActionKind.FORWARD
-    return Action(kind=kind, stage=stage, microbatch=microbatch)
-
-
-def _circle(run: _Run) -> tuple[Wait, ...]:
+def _circle(schedule: Schedule, program: Program, cursors: Codes) -> tuple[Wait, ...]:
     """Return the waits of a circle, found by following who waits for whom."""
-    schedule = run.schedule
     waits = {
-        rank: Wait(
-            rank=rank,
-            action=schedule.orders[rank][len(run.ends_ns[rank])],
-            needs=_action_at(slot, schedule=schedule),
-        )
-        for slot, rank in run.waiting.items()
+        rank: _wait(schedule, program, rank=rank, step=step)
+        for rank, step in enumerate(cursors.tolist())
+        if step < program.offsets[rank + 1]
     }
     path: list[int] = []
     rank = min(waits)
@@ -206,3 +150,10 @@ def _circle(run: _Run) -> tuple[Wait, ...]:
         path.append(rank)
         rank = schedule.rank_of(waits[rank].needs.stage)
     return tuple(waits[rank] for rank in path[path.index(rank) :])
+
+
+def _wait(schedule: Schedule, program: Program, *, rank: int, step: int) -> Wait:
+    slot = int(np.searchsorted(program.slots, step))
+    code = int(np.concatenate(schedule.codes)[slot])
+    (needs,) = schedule.numbering.step_of(int(program.waits_for[step])).actions
+    return Wait(rank=rank, step=schedule.numbering.step_of(code), needs=needs)

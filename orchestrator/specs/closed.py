@@ -4,6 +4,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Closed(BaseModel):
-    """A mapping that refuses unknown keys and never coerces one type into another."""
+    """A mapping that refuses unknown keys and never coerces one type into another.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    Numbers are finite.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

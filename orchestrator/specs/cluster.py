@@ -161,6 +161,10 @@ class EnvironmentCard(Card):
         return self
 
 
+MAX_RANKS = 1_000_000
+"""More hosts or GPUs than that are a slip of the hand."""
+
+
 class ClusterSpec(Closed):
     """A cluster in a run file: a card and how much of it."""
 
@@ -168,8 +172,8 @@ class ClusterSpec(Closed):
         Annotated[str, Tag(NAME_TAG)] | Annotated[ClusterCard, Tag(CARD_TAG)],
         Discriminator(tag_of),
     ] = Field(description="a card's name, or a card's fields")
-    hosts: PositiveInt | None = None
-    gpus: PositiveInt | None = Field(default=None, description="instead of hosts")
+    hosts: PositiveInt | None = Field(default=None, le=MAX_RANKS)
+    gpus: PositiveInt | None = Field(default=None, le=MAX_RANKS, description="instead of hosts")
     spares: int = Field(default=0, ge=0, description="hosts kept aside for replacement")
 
     @model_validator(mode="after")

@@ -27,6 +27,9 @@ _NEVER_WRITTEN = {CARD_TAG, NAME_TAG, "[key]"}
 _FLOAT = re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$")
 
 
+_WORDS: Mapping[type, str] = {list: "a list", str: "a single text"}
+
+
 class _Loader(yaml.SafeLoader):
     """A safe loader that refuses a key written twice."""
 
@@ -75,12 +78,12 @@ def mapping_of(text: str, *, file: str) -> dict[str, Any]:
     """
     try:
         data = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader underneath
-    except yaml.YAMLError as error:
-        raise InvalidFile(
-            file=file, problems=[Problem(key="", message=f"not valid YAML: {_first_words(error)}")]
-        ) from error
+        _json_of(data)  # a loop of aliases, or a number of thousands of digits, shows here
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
+        problem = Problem(key="", message=f"not valid YAML: {_first_words(error)}")
+        raise InvalidFile(file=file, problems=[problem]) from error
     if not isinstance(data, dict):
-        what = "empty" if data is None else f"a {type(data).__name__}"
+        what = "empty" if data is None else _WORDS.get(type(data), "a single value")
         raise InvalidFile(
             file=file, problems=[Problem(key="", message=f"the file is {what}, not a mapping")]
         )
@@ -183,10 +186,12 @@ def _mapping_in(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return node
 
 
-def _first_words(error: yaml.YAMLError) -> str:
+def _first_words(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None)
-    return f"line {mark.line + 1}: {problem}" if mark and problem else str(error)
+    return f"line {mark.line + 1}: {problem}" if mark and problem else _lower(str(error))
 
 
 def _lower(message: str) -> str:

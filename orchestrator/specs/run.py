@@ -1,8 +1,8 @@
 """The run file: one document that says everything about a run."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from orchestrator.specs.choices import Via
 from orchestrator.specs.closed import Closed
@@ -48,6 +48,13 @@ class LaunchSpec(Closed):
     folder: str = Field(default="runs", description="run directories are made here")
     controller_port: int | None = Field(default=None, ge=1, le=65535)
     rendezvous_port: int | None = Field(default=None, ge=1, le=65535)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.controller_port is not None and self.controller_port == self.rendezvous_port:
+            msg = f"controller_port and rendezvous_port are both {self.controller_port}"
+            raise ValueError(msg)
+        return self
 
 
 class SuperviseSpec(Closed):

@@ -36,8 +36,10 @@ class OptimizerSpec(Closed):
 class TrainingSpec(Closed):
     """One training run; its length is given in steps or in tokens."""
 
-    sequence_length: PositiveInt
-    global_batch_size: PositiveInt = Field(description="sequences in an optimizer step")
+    sequence_length: PositiveInt = Field(le=100_000_000)
+    global_batch_size: PositiveInt = Field(
+        le=100_000_000, description="sequences in an optimizer step"
+    )
     steps: PositiveInt | None = None
     tokens: PositiveInt | None = None
     precision: Precision = Precision.BF16

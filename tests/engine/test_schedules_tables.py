@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import UsageError
-from orchestrator.schedules import interleaved, legal, stage_grammar, stages
+from orchestrator.schedules import legal, stage_grammar, stages
 from orchestrator.schedules.actions import Action, ActionKind
+from orchestrator.schedules.balance import Piece, Pieces, Pipeline, balanced
+from orchestrator.schedules.schedule import arranged
+from orchestrator.schedules.stage_ends import with_own_ends
 from orchestrator.schedules.stages import Stage, StageLayout, accounted, even, text_of
 from orchestrator.specs.choices import ScheduleKind
 
@@ -59,8 +62,9 @@ def test_interleaved_orders_equal_megatrons_tables():
                 words = {"pp": pp, "vpp": vpp, "num_microbatches": m, "microbatch_group_size": g}
                 if legal.refusal(ScheduleKind.INTERLEAVED, **words) is not None:
                     continue
+                schedule = arranged(ScheduleKind.INTERLEAVED, **words)
                 for rank in range(pp):
-                    ours = list(interleaved.order(**words, rank=rank))
+                    ours = list(schedule.order(rank))
                     assert ours == megatron_order(pp, vpp, m, g, rank), (words, rank)
                     compared += 1
 
@@ -195,3 +199,71 @@ def test_layers_on_stages_equal_what_megatron_builds(num_layers, pp, vpp):
     ]
 
     assert [stage.decoder_layers for stage in layout.stages] == built
+
+
+def ends_config(num_layers: int, *, pp: int, vpp: int, first: int | None, last: int | None):
+    return SimpleNamespace(
+        pipeline_model_parallel_layout=None,
+        num_layers_in_first_pipeline_stage=first,
+        num_layers_in_last_pipeline_stage=last,
+        num_layers=num_layers,
+        pipeline_model_parallel_size=pp,
+        virtual_pipeline_model_parallel_size=vpp if vpp > 1 else None,
+        account_for_embedding_in_pipeline_split=False,
+        account_for_loss_in_pipeline_split=False,
+    )
+
+
+def test_own_ends_are_what_megatron_builds_and_refuses():
+    answers = set()
+    for num_layers, pp, vpp in itertools.product((8, 15, 22), (2, 3, 4), (1, 2)):
+        for first, last in itertools.product((None, 2, 3, 4), (None, 2, 5)):
+            if first is None and last is None:
+                continue
+            words = {"pp": pp, "vpp": vpp, "first": first, "last": last}
+            config = ends_config(num_layers, **words)
+            try:
+                built = [
+                    block.get_num_layers_to_build(
+                        config, vp_stage=stage // pp if vpp > 1 else None, pp_rank=stage % pp
+                    )
+                    for stage in range(pp * vpp)
+                ]
+                # It builds a stage of -1 layers, or forgets layers, without a word: we refuse.
+                built = built if sum(built) == num_layers and min(built) >= 0 else None
+            except AssertionError:
+                built = None
+            try:
+                layout = with_own_ends(num_layers, **words)
+                ours = [stage.decoder_layers for stage in layout.stages]
+            except UsageError:
+                ours = None
+
+            assert ours == built, (num_layers, words)
+            answers.add(ours is None)
+
+    assert answers == {True, False}
+
+
+def test_megatron_parses_and_takes_the_layouts_that_balance():
+    layer = Piece(forward_ns=100, backward_ns=200)
+    for layers, mtp, pp, vpp in ((30, 0, 4, 1), (11, 1, 3, 1), (14, 1, 2, 2), (9, 0, 4, 1)):
+        kind = ScheduleKind.INTERLEAVED if vpp > 1 else ScheduleKind.ONE_F_ONE_B
+        found = balanced(
+            Pieces(
+                embedding=Piece(forward_ns=5, backward_ns=5),
+                layers=(layer,) * layers,
+                loss=Piece(forward_ns=210, backward_ns=420),
+                mtp=(layer,) * mtp,
+            ),
+            pipeline=Pipeline(
+                kind=kind, pp=pp, vpp=vpp, num_microbatches=4 * pp, microbatch_group_size=pp
+            ),
+            budget=500,
+        )
+        text = text_of(found.layout)
+
+        assert megatron_takes(text, pp=pp, num_layers=layers, mtp_num_layers=mtp), text
+        assert letters_of(MegatronLayout.parse_str_to_list(text)) == tuple(
+            stage.letters for stage in found.layout.stages
+        )

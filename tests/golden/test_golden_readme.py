@@ -1,4 +1,4 @@
-"""The README tells the truth: its transcripts are what the commands print, its run file is valid."""
+"""The README tells the truth: its transcripts are what commands print, its run file is valid."""
 
 import re
 import shutil

@@ -170,7 +170,7 @@ def test_an_unwritable_place_for_the_plan_is_a_storage_error(llmorch, here):
     answer = llmorch("plan", "--gpus", 64, "--model", "llama-3.1-8b", "--out", "no/such/run.yaml")
 
     assert answer.code == 8
-    assert "no/such/run.yaml: there is no such" in answer.err
+    assert "no/such/run.yaml: there is no folder" in answer.err
 
 
 def test_show_counts_the_parameters_and_names_the_sources(llmorch):

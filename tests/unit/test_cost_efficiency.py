@@ -41,3 +41,12 @@ def test_an_entry_can_be_replaced_field_by_field():
     faster = replace(UNKNOWN, bf16_matmul_share=0.9)
 
     assert faster.matmul_share(Precision.BF16) == 0.9
+
+
+def test_the_accuracy_told_to_users_is_the_one_of_the_score(root):
+    page = (root / "docs" / "cost-model.md").read_text()
+
+    assert "dense H100: 18 rows, mean 4.4%" in page
+    assert efficiency_of("hopper").accuracy.startswith("4.4% off on average on 18 published dense")
+    assert "dense A100: 5 rows, mean 17.5%, bias -17.5%" in page
+    assert efficiency_of("ampere").accuracy.startswith("17.5% too fast on average on 5 published")

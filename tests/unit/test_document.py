@@ -73,8 +73,13 @@ def test_all_problems_are_reported_at_once():
         ("- a\n- b\n", "the file is a list, not a mapping"),
         ("a: [1, 2\n", "not valid YAML: line 2:"),
         ("a: 1\nb: 2\na: 3\n", "not valid YAML: line 3: key 'a' is written twice"),
+        ("a: &a [*a]\n", "not valid YAML: circular reference"),
+        (f"a: {'[' * 3000}{']' * 3000}\n", "not valid YAML: it is nested too deeply"),
+        ("? [1, 2]\n: 3\n", "not valid YAML: "),
+        (f"a: {'9' * 6000}\n", "not valid YAML: "),
+        ("hello\n", "the file is a single text, not a mapping"),
     ],
-    ids=["empty", "list", "broken", "twice"],
+    ids=["empty", "list", "broken", "twice", "loop", "deep", "list-key", "digits", "text"],
 )
 def test_text_that_is_no_mapping_is_refused(text, expected):
     assert problems_of(text)[0].startswith(expected)

@@ -127,7 +127,7 @@ def test_a_batch_that_no_layout_divides_names_the_rule():
     with pytest.raises(NoPlanFits) as caught:
         plan(_run("llama-3.1-8b", gpus=1024, batch=1), capabilities=capabilities)
 
-    assert any(reason.startswith("schedule: ") for reason in caught.value.reasons)
+    assert any(reason.startswith("microbatches: ") for reason in caught.value.reasons)
 
 
 def test_context_parallelism_is_tried_where_nothing_else_fits():

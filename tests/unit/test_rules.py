@@ -28,6 +28,7 @@ NARROW = EngineCapabilities(
     axes=("tp", "pp", "vpp"),
     model_features=(),
     activations=("silu",),
+    overlaps=(),
 )
 
 
@@ -93,7 +94,7 @@ CASES = [
         "layout.schedule: interleaved-1f1b needs at least pp microbatches a step",
     ),
     (
-        "schedule",
+        "microbatches",
         [("global_batch_size: 256", "global_batch_size: 1")],
         "training.global_batch_size: 1 is less than micro_batch_size 1 x dp 2",
     ),
@@ -158,6 +159,15 @@ def test_a_breach_is_named_with_its_numbers(rule, changes, text):
         assert problems[rule].startswith(text), problems
 
 
+def test_a_recomputed_module_has_one_of_megatrons_names():
+    problems = found(("vpp: 5", "vpp: 5, recompute: {granularity: selective, modules: [mlpp]}"))
+
+    assert problems["recompute-modules"] == (
+        "layout.recompute.modules.0: 'mlpp' is no module that can be recomputed\n"
+        "  did you mean 'mlp'?"
+    )
+
+
 MOE_CASES = [
     ("experts", "ep: 3, pp: 1", "layout.ep: 3 does not divide 8 experts"),
     ("expert-world", "ep: 8, etp: 8, tp: 1", "layout.ep: etp 8 x ep 8 x pp 1 = 64 does not divide"),
@@ -187,6 +197,11 @@ ENGINE_CASES = [
         "engine-model",
         [("llama-2-13b", "gpt3-175b"), ("vpp: 5", "vpp: 2")],
         "model: gpt3-175b has activation gelu",
+    ),
+    (
+        "engine-version",
+        [("\nlayout:", "\nengine: {version: '9'}\nlayout:")],
+        "engine.version: 9, but 1",
     ),
     ("engine-schedule", [], "layout.schedule: interleaved-1f1b is not run by narrow"),
 ]

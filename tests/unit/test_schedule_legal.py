@@ -2,7 +2,8 @@
 
 import pytest
 
-from orchestrator.schedules.legal import p2p_refusal, refusal
+from orchestrator.schedules.engines import SWITCHES, PipelineEngine, engines_of
+from orchestrator.schedules.legal import p2p_refusal, refusal, refusal_by
 from orchestrator.specs.choices import OverlapAxis, ScheduleKind
 
 INTERLEAVED = ScheduleKind.INTERLEAVED
@@ -102,3 +103,65 @@ def test_two_interleaved_ranks_need_overlap_and_1f1b_forbids_it(kind, pp, overla
     refused = p2p_refusal(kind, pp=pp, overlap=overlap)
 
     assert (refused is not None) == is_refused
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind", "vpp", "microbatches", "reason", "possible", "nearest"),
+    [
+        ("torch", "1f1b", 1, 3, "as many microbatches as pp 4: 3 is less", "4 microbatches", (4,)),
+        ("torch", "dualpipe-v", 2, 7, "its 8 stages: 7 is less", "8 microbatches", (8,)),
+        ("torch", "interleaved-1f1b", 2, 9, "9 microbatches in 2 rounds", "8 or 10", (8, 10)),
+        ("torch", "interleaved-zero-bubble", 2, 13, "in 3 rounds", "12 or 15", (12, 15)),
+        ("torch", "zb-v", 3, 8, "there and back, not vpp 3", "vpp 2", ()),
+        ("torch", "gpipe", 2, 8, "one stage a rank, not vpp 2", "looped-bfs", ()),
+        ("torch", "looped-bfs", 1, 8, "needs vpp above 1", "vpp 2", ()),
+        ("deepspeed", "zb-v", 2, 8, "deepspeed does not run zb-v", "run by torch", ()),
+        ("megatron-core", "gpipe", 1, 8, "megatron-core does not run gpipe", "torch", ()),
+        ("megatron-core", "combined-1f1b", 2, 9, "a last group of 1", "8 or 12", (8, 12)),
+    ],
+)
+def test_each_engine_refuses_its_own(engine, kind, vpp, microbatches, reason, possible, nearest):
+    refused = refusal_by(
+        PipelineEngine(engine),
+        ScheduleKind(kind),
+        pp=4,
+        vpp=vpp,
+        num_microbatches=microbatches,
+        microbatch_group_size=4,
+    )
+
+    assert refused is not None
+    assert reason in refused.reason
+    assert possible in refused.possible
+    assert refused.nearest_num_microbatches == nearest
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind", "pp", "vpp", "microbatches"),
+    [
+        ("deepspeed", "1f1b", 4, 1, 1),
+        ("torch", "interleaved-1f1b", 4, 2, 3),
+        ("torch", "interleaved-1f1b", 1, 2, 5),
+        ("torch", "zb-v", 4, 2, 1),
+        ("torch", "gpipe", 4, 1, 1),
+        ("torch", "interleaved-zero-bubble", 4, 2, 10),
+        ("megatron-core", "combined-1f1b", 4, 2, 8),
+    ],
+)
+def test_each_engine_takes_its_own(engine, kind, pp, vpp, microbatches):
+    refused = refusal_by(
+        PipelineEngine(engine),
+        ScheduleKind(kind),
+        pp=pp,
+        vpp=vpp,
+        num_microbatches=microbatches,
+        microbatch_group_size=4,
+    )
+
+    assert refused is None
+
+
+def test_every_schedule_has_an_engine_and_says_how_it_is_switched_on():
+    for kind in ScheduleKind:
+        assert engines_of(kind)
+        assert all(SWITCHES[kind][engine] for engine in engines_of(kind))

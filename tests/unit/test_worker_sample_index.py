@@ -3,7 +3,7 @@
 import pytest
 
 from launch.workers.sample_index import ensure_index, index_folder
-from orchestrator.errors import StorageError
+from orchestrator.errors import EngineRefused
 
 SETTINGS = {"cache_dir": "/cache", "sequence_length": 32, "seed": 1}
 
@@ -75,5 +75,5 @@ def test_another_order_or_length_has_an_index_of_its_own(tmp_path, change) -> No
 
 
 def test_a_missing_corpus_is_named(tmp_path) -> None:
-    with pytest.raises(StorageError, match=r"none\.idx: no such corpus"):
+    with pytest.raises(EngineRefused, match=r"none\.idx: no such corpus"):
         index_folder(str(tmp_path / "none"), **SETTINGS)

@@ -11,7 +11,7 @@ from megatron.core import parallel_state
 from launch.workers.megatron_core.arguments import Arguments
 from launch.workers.megatron_core.dataset import build_dataset
 from launch.workers.sample_order import SampleOrder
-from orchestrator.errors import StorageError
+from orchestrator.errors import EngineRefused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,11 @@ class Corpus:
         if num_samples == 0:
             length = f"{arguments.training.sequence_length} tokens"
             problem = f"the corpus is too short for one sample of {length}"
-            raise StorageError(path=arguments.data.prefix, problem=problem)
+            raise EngineRefused(
+                engine="megatron-core",
+                reason=f"{arguments.data.prefix}: {problem}",
+                instead="use a larger corpus, or a shorter sequence_length",
+            )
         self._order = SampleOrder(num_samples=num_samples, seed=arguments.training.seed)
         self._micro_batch_size = arguments.training.micro_batch_size
         self._dp = parallel_state.get_data_parallel_world_size()

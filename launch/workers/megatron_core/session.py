@@ -40,7 +40,7 @@ class Session:
 
         Raises:
             EngineRefused: Megatron, or this worker, does not take the configuration.
-            StorageError: the corpus is too short, or a checkpoint cannot be written.
+            StorageError: a checkpoint cannot be written.
         """
         if self.world.local_rank == 0:
             ensure_index(self.index, partial(build_dataset, self.arguments))

@@ -8,7 +8,12 @@ from orchestrator.errors import EngineRefused
 from orchestrator.records.bundle import BundleFile, EngineBundle
 from orchestrator.records.engine import EngineCapabilities
 from orchestrator.records.plan import Plan
-from orchestrator.specs.choices import Precision, RecomputeGranularity, ScheduleKind
+from orchestrator.specs.choices import (
+    OverlapAxis,
+    Precision,
+    RecomputeGranularity,
+    ScheduleKind,
+)
 
 NAME = "megatron-core"
 WORKER = "llmorch-megatron-core-worker"
@@ -29,6 +34,7 @@ CAPABILITIES = EngineCapabilities(
     axes=("tp", "pp", "vpp"),
     model_features=(),
     activations=("gelu", "silu"),
+    overlaps=(OverlapAxis.PP,),
 )
 
 

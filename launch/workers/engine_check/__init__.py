@@ -1,0 +1,1 @@
+"""Records what installed engines really do with a pipeline, for `doctor --engines` and tests."""
