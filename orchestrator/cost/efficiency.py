@@ -29,8 +29,9 @@ class Efficiency:
 
     `accuracy` says how far modelled step times were off (docs/cost-model.md has the rows; a test
     holds the two together). `*_matmul_share` are the rates of large matrix products over the
-    dense peak of their precision; `attention_share` is causal attention, forward and backward, over the peak of
-    BF16 (of FP32 in FP32). `link_share` and `all_to_all_share` are over one direction of a link.
+    dense peak of their precision; `attention_share` is causal attention, forward and backward,
+    over the peak of BF16 (of FP32 in FP32). `link_share` and `all_to_all_share` are over one
+    direction of a link.
     `kernels_per_layer` counts forward and backward of one layer.
     """
 

@@ -76,8 +76,9 @@ def _summary(best: Plan) -> str:
 def _limit(best: Plan) -> str:
     limit = best.binding_limit
     parts = {words: float(getattr(best.cost, field)) for field, words in LIMITS.items()}
-    share = f" ({parts[limit] / best.step_time_s:.1%} of the step)" if limit in parts else ""
-    return f"limited by {limit}{share}: {REMEDIES[limit]}"
+    if limit not in parts:
+        return f"limited by {limit}: {REMEDIES[limit]}"
+    return f"largest loss: {limit}, {parts[limit] / best.step_time_s:.1%} of it; {REMEDIES[limit]}"
 
 
 def _alternatives(best: Plan, ranked: Sequence[Priced]) -> tuple[str, ...]:

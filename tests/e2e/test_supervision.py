@@ -172,7 +172,9 @@ def test_a_checkpoint_with_a_hole_is_never_committed(folder) -> None:
         assert list((folder / "checkpoints").glob("step-*")) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name
+)
 def test_one_signal_saves_and_the_run_can_be_resumed(folder, number: signal.Signals) -> None:
     with ToyRun(folder, "--save-every", 1_000_000, **LONG) as run:
         run.until_step(30)

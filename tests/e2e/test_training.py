@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -152,6 +153,46 @@ def test_ctrl_c_once_saves_and_leaves(run: Launched):
     assert summary["committed_steps"][-1] >= 7
     assert summary["last_step"] == summary["committed_steps"][-1] < STEPS
     assert run.processes() == []
+
+
+def test_a_taken_port_is_named_and_the_folder_given_back(folder: Path, undisturbed: Launched):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        run_file = folder / "taken.yaml"
+        text = RUN.replace("NAME", "taken").replace("PREFIX", str(folder / "corpus"))
+        run_file.write_text(f"{text}launch: {{controller_port: {port}}}\n")
+        command = [BIN / "llmorch", "launch", run_file, "--run-dir", folder / "taken"]
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+    assert ended.returncode == 6, ended.stderr
+    assert str(port) in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (folder / "taken").exists()
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(folder: Path, undisturbed: Launched):
+    before = sorted(undisturbed.directory.rglob("*"))
+    command = [BIN / "llmorch", "launch", folder / "undisturbed.yaml"]
+    command += ["--run-dir", undisturbed.directory]
+
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+    assert ended.returncode == 8
+    assert "a run is here already" in ended.stderr
+    assert sorted(undisturbed.directory.rglob("*")) == before
+
+
+def test_a_corpus_too_short_is_refused_and_not_tried_again(folder: Path, undisturbed: Launched):
+    run_file = folder / "short.yaml"
+    text = RUN.replace("NAME", "short").replace("PREFIX", str(folder / "short"))
+    run_file.write_text(text.replace("limit_bytes: 200000", "limit_bytes: 10"))
+    command = [BIN / "llmorch", "launch", run_file, "--run-dir", folder / "short-run"]
+
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+    assert ended.returncode == 5, ended.stderr
+    assert "too short for one sample of 64 tokens" in ended.stderr
+    assert not (folder / "short-run" / "logs" / "generation-2").exists()
 
 
 def test_ctrl_c_twice_leaves_at_once(run: Launched):

@@ -1,6 +1,10 @@
 """Commands: exit codes, results on stdout, clear errors, nothing lost."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -171,6 +175,70 @@ def test_an_unwritable_place_for_the_plan_is_a_storage_error(llmorch, here):
 
     assert answer.code == 8
     assert "no/such/run.yaml: there is no folder" in answer.err
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_is_never_replaced_by_one(llmorch, here, make):
+    make(here / "out.yaml")
+
+    answer = llmorch("plan", "--gpus", 64, "--model", "llama-2-13b", "--out", "out.yaml")
+
+    assert answer.code == 8
+    assert "is not a regular file" in answer.err
+    assert not (here / "out.yaml").is_file()
+
+
+def test_a_symbolic_link_is_written_through(llmorch, here):
+    (here / "link.yaml").symlink_to(here / "real.yaml")
+
+    answer = llmorch("plan", "--gpus", 64, "--model", "llama-2-13b", "--out", "link.yaml")
+
+    assert answer.code == 0, answer.err
+    assert (here / "link.yaml").is_symlink()
+    assert "layout" in (here / "real.yaml").read_text()
+
+
+def test_a_folder_under_the_plans_own_name_is_left_alone(llmorch, here):
+    (here / "llama-2-13b.64-gpus.yaml").mkdir()
+
+    answer = llmorch("plan", "--gpus", 64, "--model", "llama-2-13b")
+
+    assert answer.code == 0
+    assert "exists and differs: kept" in answer.err
+
+
+def test_results_that_cannot_be_written_are_a_storage_error(here):
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [Path(sys.executable).parent / "llmorch", "schema"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert ended.returncode == 8
+    assert "the disk is full" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_what_only_the_engine_refuses_has_its_own_exit_code(llmorch, here):
+    (here / "run.yaml").write_text(GOOD.replace("pp: 4", "pp: 2, cp: 2"))
+
+    answer = llmorch("validate", "run.yaml")
+
+    assert answer.code == 5
+    assert "layout.cp: 2, but megatron-core runs cp 1 alone" in answer.err
+
+
+def test_what_is_not_honoured_is_noted(llmorch, here):
+    (here / "run.yaml").write_text(GOOD.replace("tp: 4", "overlap: [dp], tp: 4"))
+
+    answer = llmorch("validate", "run.yaml")
+
+    assert answer.code == 0, answer.err
+    assert "note: megatron-core does not overlap dp yet" in answer.out
+    assert "note: to launch it, the run file needs data and checkpoint" in answer.out
 
 
 def test_show_counts_the_parameters_and_names_the_sources(llmorch):
