@@ -48,18 +48,25 @@ def models_found(words: Sequence[str]) -> tuple[ModelCard, ...]:
 def clusters_found(words: Sequence[str]) -> tuple[ClusterCard, ...]:
     """Return the built-in clusters in whose name, provider, accelerator or fabric words stand.
 
+    There may be none where an accelerator of that name is built in: a cluster is still to be made.
+
     Raises:
-        UnknownName: there is none; the nearest name is given.
+        UnknownName: there is neither; the nearest name is given.
     """
     cards = [cluster_card(name) for name in cluster_names()]
+    if accelerators_named(words) and not any(_has(_cluster_text(card), words) for card in cards):
+        return ()
     return _matching(
         cards,
         words,
         kind="cluster",
-        text=lambda card: " ".join(
-            (card.name, card.provider or "", accelerator_of(card).name, card.fabric)
-        ),
+        text=_cluster_text,
     )
+
+
+def accelerators_named(words: Sequence[str]) -> tuple[AcceleratorCard, ...]:
+    """Return the built-in accelerators in whose name every word stands."""
+    return tuple(card for card in all_accelerators() if _has(card.name, words))
 
 
 def accelerators_of(clusters: Iterable[ClusterCard]) -> tuple[AcceleratorCard, ...]:
@@ -181,12 +188,19 @@ def _marked(card: Card, path: str, text: str) -> str:
 def _matching(
     cards: Sequence[AnyCard], words: Sequence[str], *, kind: str, text: Callable[[AnyCard], str]
 ) -> tuple[AnyCard, ...]:
-    wanted = [word.casefold() for word in words]
-    found = tuple(card for card in cards if all(word in text(card).casefold() for word in wanted))
+    found = tuple(card for card in cards if _has(text(card), words))
     if not found:
         names = [card.name for card in cards]
         raise UnknownName(kind=kind, name=" ".join(words), known=names)
     return found
+
+
+def _has(text: str, words: Sequence[str]) -> bool:
+    return all(word.casefold() in text.casefold() for word in words)
+
+
+def _cluster_text(card: ClusterCard) -> str:
+    return " ".join((card.name, card.provider or "", accelerator_of(card).name, card.fabric))
 
 
 def _table(*columns: str) -> Table:

@@ -17,7 +17,11 @@ def clusters(
     from orchestrator.cli.screen import print_json, results
 
     found = card_tables.clusters_found(words or ())
-    chips = card_tables.accelerators_of(found) if words else card_tables.all_accelerators()
+    chips = (
+        card_tables.accelerators_of(found) or card_tables.accelerators_named(words)
+        if words
+        else card_tables.all_accelerators()
+    )
     if as_json:
         print_json(card_tables.clusters_document(found, chips))
     else:

@@ -1,5 +1,6 @@
 """`llmorch models`: the built-in models as a table, and a card from a Hugging Face folder."""
 
+import datetime as dt
 from pathlib import Path
 from typing import Annotated
 
@@ -48,13 +49,16 @@ def imported(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Turn a config.json into a model card, saying what of it could not be mapped."""
+    from launch.clock import SystemClock
     from orchestrator.catalog.huggingface.imported import imported as card_from
     from orchestrator.cli import importing
     from orchestrator.cli.files import text_of
     from orchestrator.cli.screen import print_json
 
     path = folder / importing.CONFIG if folder.is_dir() else folder
-    found = card_from(text_of(path), name=name or path.resolve().parent.name, file=str(path))
+    today = dt.datetime.fromtimestamp(SystemClock().wall_s(), tz=dt.UTC).date()
+    card_name = name or path.resolve().parent.name
+    found = card_from(text_of(path), name=card_name, file=str(path), retrieved=today)
     if as_json:
         print_json(importing.document_of(found))
     else:

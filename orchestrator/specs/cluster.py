@@ -46,7 +46,9 @@ class AcceleratorCard(Card):
     """One kind of device; rates are dense (no 2:4 sparsity), per device, one direction."""
 
     vendor: str
-    architecture: str = Field(description="which row of measured efficiencies is its own")
+    architecture: str = Field(
+        pattern=r"^[a-z0-9-]+$", description="which row of measured efficiencies is its own"
+    )
     compute_capability: str | None = None
     form_factor: str | None = None
     memory_gib: PositiveFloat = Field(description="what a program can use, GiB (2^30)")

@@ -5,17 +5,17 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from orchestrator.specs.closed import Closed
+from orchestrator.specs.closed import Closed, Size
 
-_PATTERN_TERM = re.compile(r"\[([01](?:,[01])*)\](?:\*(\d+))?")
+_PATTERN_TERM = re.compile(r"\[([01](?:,[01])*)\](?:\*(\d{1,4}))?")
 
 
 class MoeSpec(Closed):
     """The experts of a mixture-of-experts model."""
 
-    num_experts: PositiveInt = Field(description="routed experts of a layer")
-    router_topk: PositiveInt = Field(description="routed experts that a token meets")
-    moe_ffn_hidden_size: PositiveInt = Field(description="FFN width of one routed expert")
+    num_experts: Size = Field(description="routed experts of a layer")
+    router_topk: Size = Field(description="routed experts that a token meets")
+    moe_ffn_hidden_size: Size = Field(description="FFN width of one routed expert")
     shared_expert_intermediate_size: int = Field(
         default=0, ge=0, description="FFN width of all shared experts together; 0: none"
     )
@@ -61,7 +61,7 @@ class MoeSpec(Closed):
 class WindowSpec(Closed):
     """Attention that does not look back over the whole sequence, in some layers."""
 
-    size: PositiveInt = Field(description="tokens")
+    size: Size = Field(description="tokens")
     kind: Literal["sliding", "chunked"] = Field(
         default="sliding", description="sliding: the last `size` tokens; chunked: the own chunk"
     )

@@ -11,7 +11,7 @@ from orchestrator.specs.choices import (
     RecomputeGranularity,
     ScheduleKind,
 )
-from orchestrator.specs.closed import Closed
+from orchestrator.specs.closed import Closed, Degree
 
 
 class RecomputeSpec(Closed):
@@ -38,16 +38,16 @@ class RecomputeSpec(Closed):
 class LayoutSpec(Closed):
     """The degrees of every parallel axis and the switches that go with them."""
 
-    tp: PositiveInt = 1
-    pp: PositiveInt = 1
-    cp: PositiveInt = 1
-    ep: PositiveInt = 1
-    etp: PositiveInt | None = Field(default=None, description="absent: tp for MoE, else 1")
-    vpp: PositiveInt = Field(default=1, description="virtual stages of each pipeline rank")
-    microbatch_group_size: PositiveInt | None = Field(default=None, description="absent: pp")
-    micro_batch_size: PositiveInt = 1
+    tp: Degree = 1
+    pp: Degree = 1
+    cp: Degree = 1
+    ep: Degree = 1
+    etp: Degree | None = Field(default=None, description="absent: tp for MoE, else 1")
+    vpp: Degree = Field(default=1, description="virtual stages of each pipeline rank")
+    microbatch_group_size: Degree | None = Field(default=None, description="absent: pp")
+    micro_batch_size: Degree = 1
     zero_stage: int = Field(default=1, ge=0, le=3)
-    zero_replicas: PositiveInt = 1
+    zero_replicas: Degree = 1
     offload: Offload = Offload.NONE
     overlap: tuple[OverlapAxis, ...] = ()
     cp_comm_type: CpCommType | None = None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from orchestrator.specs.card import CARD_TAG, NAME_TAG, Card, tag_of
-from orchestrator.specs.closed import Closed
+from orchestrator.specs.closed import Closed, Depth, Size
 from orchestrator.specs.layers import MoeSpec, WindowSpec
 
 SPECIAL_FIELDS = (
@@ -25,11 +25,11 @@ Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "squared_relu"]
 class MlaSpec(Closed):
     """Multi-latent attention (DeepSeek): low-rank queries, keys and values."""
 
-    q_lora_rank: PositiveInt | None = Field(default=None, description="absent: no query latent")
-    kv_lora_rank: PositiveInt
-    qk_nope_head_dim: PositiveInt
-    qk_rope_head_dim: PositiveInt
-    v_head_dim: PositiveInt
+    q_lora_rank: Size | None = Field(default=None, description="absent: no query latent")
+    kv_lora_rank: Size
+    qk_nope_head_dim: Size
+    qk_rope_head_dim: Size
+    v_head_dim: Size
 
 
 class Published(Closed):
@@ -61,14 +61,14 @@ class ModelCard(Card):
     """An architecture, with the sources of its numbers."""
 
     family: str = ""
-    num_layers: PositiveInt = Field(description="decoder layers, without multi-token prediction")
-    hidden_size: PositiveInt = Field(description="width of the hidden state")
-    ffn_hidden_size: PositiveInt = Field(description="width of a dense layer's MLP")
-    num_attention_heads: PositiveInt
-    num_query_groups: PositiveInt = Field(description="heads of keys and values")
-    head_dim: PositiveInt = Field(description="width of one head (Megatron's kv_channels)")
-    vocab_size: PositiveInt = Field(description="tokens, before padding")
-    max_sequence_length: PositiveInt = Field(description="longest context it was made for")
+    num_layers: Depth = Field(description="decoder layers, without multi-token prediction")
+    hidden_size: Size = Field(description="width of the hidden state")
+    ffn_hidden_size: Size = Field(description="width of a dense layer's MLP")
+    num_attention_heads: Size
+    num_query_groups: Size = Field(description="heads of keys and values")
+    head_dim: Size = Field(description="width of one head (Megatron's kv_channels)")
+    vocab_size: Size = Field(description="tokens, before padding")
+    max_sequence_length: Size = Field(description="longest context it was made for")
     gated_mlp: bool = Field(description="the MLP has a gate: three matrices instead of two")
     activation: Activation
     normalization: Literal["LayerNorm", "RMSNorm"]
@@ -108,7 +108,9 @@ class ModelCard(Card):
     init_std: PositiveFloat = Field(
         default=0.02, description="standard deviation of the initial weights"
     )
-    mtp_num_layers: int = Field(default=0, ge=0, description="depths of multi-token prediction")
+    mtp_num_layers: int = Field(
+        default=0, ge=0, le=100, description="depths of multi-token prediction"
+    )
     moe: MoeSpec | None = None
     mla: MlaSpec | None = None
     published: Published | None = None

@@ -1,6 +1,7 @@
 """`llmorch models`, `clusters` and `show`: tables, search, JSON, import."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -164,6 +165,51 @@ def test_a_folder_that_cannot_be_imported_is_refused(llmorch, folder, change, te
     assert answer.code == 3
     assert text in answer.err
     assert answer.out == ""
+
+
+def test_an_accelerator_without_a_cluster_is_found(llmorch):
+    document = json.loads(llmorch("clusters", "mi300x", "--json").out)
+
+    assert document["clusters"] == []
+    assert [card["name"] for card in document["accelerators"]] == ["mi300x-192gb"]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"num_hidden_layers": 99_999_999}, "num_layers: 99999999: input should be less than"),
+        ({"hidden_size": 10**24}, "hidden_size"),
+        ({"num_attention_heads": 31, "head_dim": None}, "does not divide the hidden size"),
+        ({"num_attention_heads": 0, "head_dim": None}, "does not divide the hidden size"),
+        ({"rope_scaling": {"rope_type": "weird", "factor": 2.0}}, "'weird' is not known here"),
+        ({"model_type": ["llama"]}, "model_type: is required and absent"),
+    ],
+    ids=["deep", "wide", "uneven-heads", "no-heads", "rope", "type"],
+)
+def test_a_value_that_cannot_be_is_refused_at_once(llmorch, folder, change, text):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+    answer = llmorch("models", "import", folder)
+
+    assert answer.code == 3, answer.err
+    assert text in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_nesting_without_end_is_refused(llmorch, folder):
+    (folder / "config.json").write_text("[" * 200_000)
+
+    answer = llmorch("models", "import", folder)
+
+    assert answer.code == 3
+    assert "not JSON" in answer.err
+
+
+def test_an_imported_card_says_when_it_was_read(llmorch, folder):
+    answer = llmorch("models", "import", folder)
+
+    assert re.search(r"retrieved: '?20\d\d-\d\d-\d\d", answer.out)
 
 
 def test_every_figure_of_the_tables_that_nobody_read_is_marked(llmorch):

@@ -30,7 +30,6 @@ SILENT_KEYS = frozenset(
         *("output_attentions", "output_hidden_states", "output_router_logits", "pad_token_id"),
         *(
             "pretraining_tp",
-            "quantization_config",
             "resid_pdrop",
             "return_dict",
             "router_jitter_noise",
@@ -98,6 +97,16 @@ class Config:
         self._read.add(key)
         value = self._values.get(key)
         return tuple(map(str, value)) if isinstance(value, Sequence) else ()
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        """Return a list of whole numbers; an absent one is empty."""
+        self._read.add(key)
+        value = self._values.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or any(type(number) is not int for number in value):
+            raise self.refuse(key, "is no list of whole numbers")
+        return tuple(value)
 
     def expect(self, key: str, value: bool, *, default: bool, reason: str) -> None:
         """Refuse a flag that is not as a card takes for granted."""

@@ -12,6 +12,7 @@ from orchestrator.catalog.huggingface.parts import (
     activation,
     attention_bias,
     deepseek_experts,
+    equal_share,
     frame,
     latent,
     pattern_text,
@@ -73,7 +74,7 @@ def _qwen3(config: Config) -> Fields:
 def _qwen3_moe(config: Config) -> Fields:
     fields = _qwen3(config)
     step = config.integer("decoder_sparse_step", default=1)
-    dense = {int(layer) for layer in config.texts("mlp_only_layers")}
+    dense = set(config.integers("mlp_only_layers"))
     layers = range(config.integer("num_hidden_layers"))
     moe: Fields = {
         "num_experts": config.integer("num_experts"),
@@ -233,7 +234,7 @@ def _gpt2(config: Config) -> Fields:
         "ffn_hidden_size": config.integer("n_inner", default=4 * hidden),
         "num_attention_heads": heads,
         "num_query_groups": heads,
-        "head_dim": hidden // heads,
+        "head_dim": equal_share(config, hidden, heads),
         "vocab_size": config.integer("vocab_size"),
         "max_sequence_length": config.integer("n_positions", "n_ctx"),
         "gated_mlp": False,

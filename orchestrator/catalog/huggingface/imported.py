@@ -1,5 +1,6 @@
 """A model card made of a `config.json`, and what of the file found no place in it."""
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +23,11 @@ class Imported:
     unmapped: Mapping[str, object]
 
 
-def imported(text: str, *, name: str, file: str) -> Imported:
+def imported(text: str, *, name: str, file: str, retrieved: dt.date | None = None) -> Imported:
     """Return the card that a `config.json` describes.
 
-    A file of a model with other modalities is read for its text part.
+    A file of a model with other modalities is read for its text part; `retrieved` is the day on
+    which it was read.
 
     Raises:
         InvalidFile: not JSON, a kind of model nobody described here, or a value that a card
@@ -35,7 +37,8 @@ def imported(text: str, *, name: str, file: str) -> Imported:
     inner = whole.get(_TEXT)
     around = {key: value for key, value in whole.items() if key not in {_TEXT, "model_type"}}
     values = dict(inner) if isinstance(inner, Mapping) else whole
-    kind = str(values.get("model_type") or whole.get("model_type") or "")
+    found = values.get("model_type") or whole.get("model_type")
+    kind = found if isinstance(found, str) else ""
     reader = READERS.get(kind)
     if reader is None:
         raise InvalidFile(file=file, problems=[_unknown(kind)])
@@ -46,7 +49,8 @@ def imported(text: str, *, name: str, file: str) -> Imported:
         raise InvalidFile(file=file, problems=[error.problem]) from error
     source = [f"{file} (model_type {kind})"]
     card, problems = examined(
-        {"name": name, "family": kind, **fields, "source": source}, model=ModelCard
+        {"name": name, "family": kind, **fields, "source": source, "retrieved": retrieved},
+        model=ModelCard,
     )
     if card is None or problems:
         raise InvalidFile(file=file, problems=problems)
@@ -58,7 +62,7 @@ def imported(text: str, *, name: str, file: str) -> Imported:
 def _mapping(text: str, *, file: str) -> dict[str, object]:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problem = Problem(key="", message=f"not JSON: {error}")
         raise InvalidFile(file=file, problems=[problem]) from error
     if not isinstance(found, dict):

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from orchestrator.catalog.huggingface.config import Config
+from orchestrator.catalog.huggingface.config import Config, UnreadableConfigError
+from orchestrator.errors import Problem, nearest
 
 Fields = dict[str, object]
 
@@ -19,6 +20,7 @@ ACTIVATIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 _LONGEST_LIST = 8
+_ROPE_KINDS = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "su")
 _WINDOWED = ("sliding_attention", "chunked_attention")
 
 
@@ -31,7 +33,7 @@ def frame(config: Config) -> Fields:
         "ffn_hidden_size": config.integer("intermediate_size"),
         "num_attention_heads": heads,
         "num_query_groups": config.integer("num_key_value_heads", default=heads),
-        "head_dim": config.integer("head_dim", default=hidden // heads),
+        "head_dim": config.integer("head_dim", default=0) or equal_share(config, hidden, heads),
         "vocab_size": config.integer("vocab_size"),
         "max_sequence_length": config.integer("max_position_embeddings"),
         "gated_mlp": True,
@@ -44,6 +46,15 @@ def frame(config: Config) -> Fields:
         "qkv_bias": False,
         "linear_bias": False,
     }
+
+
+def equal_share(config: Config, hidden: int, heads: int) -> int:
+    """Return the width of a head where the file does not say it: hidden / heads, exactly."""
+    if heads < 1 or hidden % heads:
+        reason = f"does not divide the hidden size {hidden}"
+        key = "num_attention_heads" if config.has("num_attention_heads") else "n_head"
+        raise config.refuse(key, reason)
+    return hidden // heads
 
 
 def activation(config: Config, *, default: str | None = None) -> str:
@@ -163,4 +174,13 @@ def pattern_text(marks: Sequence[int]) -> str:
 def _scaling(found: Mapping[str, object]) -> Fields:
     named = {"type" if key == "rope_type" else key: value for key, value in found.items()}
     kept = {key: value for key, value in named.items() if isinstance(value, int | float | str)}
-    return {"rope_scaling": kept} if kept.get("type", "default") != "default" else {}
+    kind = kept.get("type", "default")
+    if kind not in _ROPE_KINDS:
+        raise UnreadableConfigError(
+            Problem(
+                key="rope_scaling",
+                message=f"'{kind}' is not known here",
+                possible=nearest(str(kind), _ROPE_KINDS),
+            )
+        )
+    return {"rope_scaling": kept} if kind != "default" else {}
