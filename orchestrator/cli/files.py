@@ -1,6 +1,7 @@
 """Reading and writing users' files, with errors that say what happened to which."""
 
 import errno
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import InvalidFile, Problem, StorageError
@@ -51,7 +52,8 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise StorageError(path=str(path), problem=reason_of(error)) from error
 
 
