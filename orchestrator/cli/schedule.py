@@ -17,12 +17,18 @@ def schedule(
     microbatches: Annotated[int | None, typer.Option(help="Microbatches of a step.")] = None,
     virtual: Annotated[int | None, typer.Option(help="Chunks of a rank (vpp).")] = None,
     group: Annotated[int | None, typer.Option(help="Microbatches of a group; default: pp.")] = None,
-    forward_ms: Annotated[float, typer.Option(help="Forward of one chunk.")] = 10.0,
-    backward_ms: Annotated[float, typer.Option(help="Backward of one chunk.")] = 20.0,
+    forward_ms: Annotated[
+        float | None, typer.Option(help="Forward of one chunk; default: 10.")
+    ] = None,
+    backward_ms: Annotated[
+        float | None, typer.Option(help="Backward of one chunk; default: 20.")
+    ] = None,
     weight_ms: Annotated[
         float | None, typer.Option(help="Of it, the weights' part; default: half.")
     ] = None,
-    latency_ms: Annotated[float, typer.Option(help="One hop between ranks.")] = 0.0,
+    latency_ms: Annotated[
+        float | None, typer.Option(help="One hop between ranks; default: 0.")
+    ] = None,
     balance: Annotated[
         bool, typer.Option("--balance", help="Look for a run file's shortest stage_layout.")
     ] = False,
@@ -32,7 +38,13 @@ def schedule(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Show the order in which pipeline ranks work, how long they idle and what they hold."""
-    from orchestrator.cli import schedule_balance, schedule_cases, schedule_files, schedule_report
+    from orchestrator.cli import (
+        schedule_balance,
+        schedule_cases,
+        schedule_files,
+        schedule_json,
+        schedule_report,
+    )
     from orchestrator.cli.screen import print_json, results, talk
 
     flags = schedule_cases.Flags(
@@ -46,15 +58,17 @@ def schedule(
         weight_ms=weight_ms,
         latency_ms=latency_ms,
     )
-    case = schedule_cases.case_of_run(run_file) if run_file else schedule_cases.case_of(flags)
+    outputs = {"svg": svg, "csv": csv, "trace": trace}
+    schedule_files.expect_apart(outputs)
+    case = schedule_cases.case_asked(run_file, flags)
     report = schedule_report.report_of(case)
     better = None
     if balance:
         with talk().status("looking for a shorter stage_layout"):
             better = schedule_balance.balance_of(case, own_ns=report.timeline.makespan_ns)
-    written = schedule_files.write(report, svg=svg, csv=csv, trace=trace)
+    written = schedule_files.write(report, outputs=outputs)
     if as_json:
-        print_json(schedule_report.document_of(report, files=written, balance=better))
+        print_json(schedule_json.document_of(report, files=written, balance=better))
         return
     results().print(schedule_report.text_of(report, balance=better), markup=False, soft_wrap=True)
     for path in written.values():

@@ -1,9 +1,7 @@
 """What `llmorch schedule` answers: the picture, the bubble by each measure, what ranks hold."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from orchestrator.cli.schedule_balance import BalanceReport
 from orchestrator.cli.schedule_cases import ScheduleCase
@@ -11,13 +9,12 @@ from orchestrator.errors import UsageError
 from orchestrator.schedules import memory, stages
 from orchestrator.schedules.bubbles import BubbleReport, bubble_report
 from orchestrator.schedules.draw import beginning, grid, outline
-from orchestrator.schedules.engines import SWITCHES
+from orchestrator.schedules.runners import Runners, runners_of
 from orchestrator.schedules.schedule import Schedule
 from orchestrator.schedules.simulate import Deadlock, Timeline, simulate
 from orchestrator.specs.choices import ScheduleKind
-from orchestrator.units import text_of_bytes
+from orchestrator.units import gib, text_of_bytes
 
-SCHEMA = 1
 _NS_PER_MS = 1_000_000
 _SHOWN_RANKS = 16
 _DRAWN_RANKS = 64
@@ -59,7 +56,7 @@ def text_of(report: ScheduleReport, *, balance: BalanceReport | None) -> str:
     return "\n".join(
         (
             _headline(report.case),
-            _run_by(report.case.schedule),
+            *_run_by(report.case.schedule),
             "",
             _picture(report.timeline),
             "",
@@ -68,40 +65,6 @@ def text_of(report: ScheduleReport, *, balance: BalanceReport | None) -> str:
             *(_balance_lines(balance) if balance else ()),
         )
     )
-
-
-def document_of(
-    report: ScheduleReport, *, files: Mapping[str, str], balance: BalanceReport | None
-) -> dict[str, Any]:
-    """Return the report for scripts; keys are added, never renamed or removed."""
-    schedule, bubble = report.case.schedule, report.bubble
-    return {
-        "schema": SCHEMA,
-        "kind": schedule.kind.value,
-        "pp": schedule.pp,
-        "vpp": schedule.vpp,
-        "num_microbatches": schedule.num_microbatches,
-        "microbatch_group_size": schedule.microbatch_group_size,
-        "engines": {engine.value: word for engine, word in SWITCHES[schedule.kind].items()},
-        "makespan_ns": bubble.makespan_ns,
-        "parts_ns": {
-            "ideal": float(bubble.ideal_ns),
-            "order": float(bubble.order_ns),
-            "imbalance": float(bubble.imbalance_ns),
-            "latency": bubble.latency_ns,
-        },
-        "bubble": {
-            "makespan_ns": float(bubble.makespan_bubble_ns),
-            "makespan_fraction": float(bubble.fraction),
-            "makespan_overhead": float(bubble.overhead),
-            "span_ns": float(bubble.span_bubble_ns),
-            "idle_ns": list(bubble.idle_ns),
-        },
-        "peak_in_flight": list(report.peaks_in_flight),
-        "peak_activation_bytes": None if report.peaks_bytes is None else list(report.peaks_bytes),
-        "balance": None if balance is None else _balance_document(balance),
-        "files": dict(files),
-    }
 
 
 def _picture(timeline: Timeline) -> str:
@@ -130,9 +93,23 @@ def _headline(case: ScheduleCase) -> str:
     return f"{case.title}: {sizes}"
 
 
-def _run_by(schedule: Schedule) -> str:
-    return "run by " + "; ".join(
-        f"{engine} ({word})" for engine, word in SWITCHES[schedule.kind].items()
+def runners_asked(schedule: Schedule) -> Runners:
+    """Return which engines run a schedule's own numbers."""
+    return runners_of(
+        schedule.kind,
+        pp=schedule.pp,
+        vpp=schedule.vpp,
+        num_microbatches=schedule.num_microbatches,
+        microbatch_group_size=schedule.microbatch_group_size,
+    )
+
+
+def _run_by(schedule: Schedule) -> tuple[str, ...]:
+    """Return the engines that run the schedule, and a line for each that refuses its numbers."""
+    runners = runners_asked(schedule)
+    return (
+        "run by " + "; ".join(f"{engine} ({word})" for engine, word in runners.switches.items()),
+        *(f"not run by {engine}: {refused.reason}" for engine, refused in runners.refusals.items()),
     )
 
 
@@ -161,6 +138,12 @@ def _memory_lines(report: ScheduleReport) -> list[str]:
         most = max(report.peaks_bytes)
         rank = report.peaks_bytes.index(most)
         lines.append(f"          {text_of_bytes(most)} (modelled) on rank {rank}, the fullest")
+    run = report.case.run
+    if run is not None and not run.fits:
+        lines.append(
+            f"          does not fit: the fullest rank needs {gib(run.needed_bytes):.1f} GiB "
+            f"(modelled), an accelerator has {gib(run.accelerator_bytes):.1f} GiB"
+        )
     return lines
 
 
@@ -175,18 +158,6 @@ def _balance_lines(found: BalanceReport) -> list[str]:
         f"balance   {_ms(best.makespan_ns)}, {gain:.1%} shorter (modelled): {proof}",
         f"          stage_layout: '{stages.text_of(best.layout)}'",
     ]
-
-
-def _balance_document(found: BalanceReport) -> dict[str, Any]:
-    best = found.balance
-    return {
-        "stage_layout": stages.text_of(best.layout),
-        "makespan_ns": best.makespan_ns,
-        "own_makespan_ns": found.own_ns,
-        "bound_ns": best.bound_ns,
-        "proven": best.is_proven,
-        "simulated": best.simulated,
-    }
 
 
 def _ms(time_ns: int | Fraction) -> str:

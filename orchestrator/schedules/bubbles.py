@@ -13,6 +13,7 @@ The work, `ideal_ns`, is what a rank computes on average.
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import gcd
 
 from orchestrator.errors import UsageError
 from orchestrator.schedules.schedule import Schedule
@@ -68,9 +69,8 @@ def bubble_report(timeline: Timeline, *, times: StageTimes) -> BubbleReport:
     schedule = timeline.schedule
     ideal_ns = Fraction(sum(timeline.busy_ns), schedule.pp)
     prompt_ns = _makespan_ns(schedule, replace(times, latency_ns=0))
-    # Stages of the average time: in units of a stage's share, so that integers stay exact.
-    scale = times.num_stages
-    even_ns = Fraction(_makespan_ns(schedule, _averaged(times)), scale)
+    even, scale = _averaged(times)
+    even_ns = Fraction(_makespan_ns(schedule, even), scale)
     return BubbleReport(
         makespan_ns=timeline.makespan_ns,
         span_ns=timeline.span_ns,
@@ -82,15 +82,24 @@ def bubble_report(timeline: Timeline, *, times: StageTimes) -> BubbleReport:
     )
 
 
-def _averaged(times: StageTimes) -> StageTimes:
-    """Return times in which all stages take the average, all multiplied by their number."""
+def _averaged(times: StageTimes) -> tuple[StageTimes, int]:
+    """Return times in which all stages take the average, and what they are multiplied by.
+
+    The multiple is the least that keeps integers exact: 1 where the stages are equal.
+    """
     num = times.num_stages
-    return StageTimes(
-        forward_ns=(sum(times.forward_ns),) * num,
-        backward_ns=(sum(times.backward_ns),) * num,
-        weight_grad_ns=(sum(times.weight_grads_ns),) * num,
-        overlap_saves_ns=times.overlap_saves_ns * num,
+    sums = (sum(times.forward_ns), sum(times.backward_ns), sum(times.weight_grads_ns))
+    shared = gcd(num, *sums)
+    scale = num // shared
+    forward_ns, backward_ns, weight_grad_ns = (total // shared for total in sums)
+    even = StageTimes(
+        forward_ns=(forward_ns,) * num,
+        backward_ns=(backward_ns,) * num,
+        weight_grad_ns=(weight_grad_ns,) * num,
+        overlap_saves_ns=times.overlap_saves_ns * scale,
+        longest_ns=times.longest_ns * scale,
     )
+    return even, scale
 
 
 def _makespan_ns(schedule: Schedule, times: StageTimes) -> int:

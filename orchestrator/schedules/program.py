@@ -30,6 +30,9 @@ from orchestrator.schedules.times import StageTimes
 _EXTRA_STEPS = 2
 """Steps of an overlapped pair beside its slot."""
 
+_MOST_NS = 9e18
+"""Most that all steps of a program may take together: just below 2^63."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Program:
@@ -65,6 +68,7 @@ def program_of(schedule: Schedule, *, times: StageTimes) -> Program:
         actions[slots[pairs] + beside] = firsts_of(codes[pairs])
     takes_ns = np.zeros(len(actions), dtype=np.int64)
     takes_ns[slots] = times.durations(codes, schedule.numbering)
+    _expect_countable(takes_ns, latency_ns=times.latency_ns)
     made_by = _made_by(actions, schedule)
     waits_for = _waits_for(actions, schedule)
     needs = made_by[waits_for]  # -1 finds the last place, which is the step's input
@@ -132,6 +136,16 @@ def _crossing(waits_for: Codes, actions: Codes, schedule: Schedule) -> Codes:
     crosses = ranks[waits_for // per_stage] != ranks[actions // per_stage]
     crossing: Codes = (crosses & (waits_for >= 0)).astype(np.int64)
     return crossing
+
+
+def _expect_countable(takes_ns: Codes, *, latency_ns: int) -> None:
+    """Refuse times that could add up to more nanoseconds than 64 bits count."""
+    total_ns = float(takes_ns.sum(dtype=np.float64)) + float(latency_ns) * len(takes_ns)
+    if total_ns > _MOST_NS:
+        raise UsageError(
+            problem=f"the times of {len(takes_ns):,} actions add up to more than 285 years",
+            instead="shorter times, or fewer microbatches, show the same pattern",
+        )
 
 
 def _expect_made(needs: Codes, waits_for: Codes, schedule: Schedule) -> None:

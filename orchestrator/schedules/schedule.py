@@ -19,6 +19,7 @@ from orchestrator.schedules import (
 from orchestrator.schedules import placement as placements
 from orchestrator.schedules.actions import Step
 from orchestrator.schedules.codes import Codes, Numbering, array_of
+from orchestrator.schedules.engines import PipelineEngine, engines_of
 from orchestrator.schedules.placement import Placement
 from orchestrator.specs.choices import ScheduleKind
 
@@ -79,14 +80,21 @@ class Schedule:
 
 
 def build(
-    kind: ScheduleKind, *, pp: int, vpp: int, num_microbatches: int, microbatch_group_size: int
+    kind: ScheduleKind,
+    *,
+    pp: int,
+    vpp: int,
+    num_microbatches: int,
+    microbatch_group_size: int,
+    engine: PipelineEngine | None = None,
 ) -> Schedule:
-    """Return a schedule that an engine runs.
+    """Return a schedule that an engine runs: the one said, else the one that usually does.
 
     Raises:
-        UsageError: the engines refuse it (`legal.refusal`), or it is too large to hold.
+        UsageError: the engine refuses it (`legal.refusal_by`), or it is too large to hold.
     """
-    refused = legal.refusal(
+    refused = legal.refusal_by(
+        engine or engines_of(kind)[0],
         kind,
         pp=pp,
         vpp=vpp,

@@ -51,7 +51,7 @@ class Timeline:
     def busy_ns(self) -> tuple[int, ...]:
         """How long each rank computes."""
         rows = zip(self.starts_ns, self.ends_ns, strict=True)
-        return tuple(int(ends.sum() - starts.sum()) for starts, ends in rows)
+        return tuple(int((ends - starts).sum()) for starts, ends in rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,7 +103,23 @@ def test_a_run_file_gives_modelled_times_and_bytes(llmorch, tmp_path):
 @pytest.mark.parametrize(
     ("said", "problem", "instead"),
     [
-        ({"kind": "interleaved-1f1b", "microbatches": 3}, "3 is less than pp 4", "4 microbatches"),
+        (
+            {"kind": "interleaved-1f1b", "microbatches": 3, "group": 4},
+            "megatron-core: interleaved-1f1b needs at least pp microbatches a step: 3 is less",
+            "4 microbatches in groups of 4; torch: groups of 3",
+        ),
+        ({"kind": "combined-1f1b", "microbatches": 3}, "megatron-core: combined", "4 microb"),
+        ({"group": 4}, "--group 4 means nothing to 1f1b", "interleaved-1f1b and combined-1f1b"),
+        ({"group": 0}, "--group 0 means nothing to 1f1b", "leave it out"),
+        ({"kind": "zb-v", "group": -7}, "--group -7 means nothing to zb-v", "leave it out"),
+        ({"kind": "gpipe", "group": 10**30}, "means nothing to gpipe", "leave it out"),
+        (
+            {"kind": "interleaved-zero-bubble", "microbatches": 7, "virtual": 2, "group": 3},
+            "--group 3 means nothing to interleaved-zero-bubble",
+            "leave it out",
+        ),
+        ({"kind": "interleaved-1f1b", "group": 0}, "microbatch_group_size: 0 is less", "1 or"),
+        ({"kind": "interleaved-1f1b", "group": 10**30}, "is more than the 8", "groups of 8"),
         (
             {"kind": "interleaved-1f1b", "microbatches": 9},
             "leave a last group of 1",
@@ -129,7 +145,7 @@ def test_a_run_file_gives_modelled_times_and_bytes(llmorch, tmp_path):
         ({"backward_ms": -3}, "--backward-ms -3 is not a time", "milliseconds from 0.000001"),
         ({"latency_ms": -1}, "--latency-ms -1 is not a time", "milliseconds from 0"),
         ({"forward_ms": "nan"}, "--forward-ms nan is not a time", "milliseconds"),
-        ({"forward_ms": 1e12}, "is not a time", "to 1e+06"),
+        ({"forward_ms": 1e12}, "--forward-ms 1000000000000 is not", "to 1,000,000"),
         ({"weight_ms": 20}, "not a part of the backward", "less than --backward-ms"),
         ({"microbatches": 10**9}, "is more than 10,000,000", "fewer microbatches"),
         ({"stages": 10**9}, "1,000,000,000 stages are more than", "mistype"),
@@ -145,6 +161,172 @@ def test_what_cannot_be_is_refused_at_once_with_what_would_work(llmorch, said, p
     assert problem in answer.err
     assert instead in answer.err
     assert answer.out == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "lines"),
+    [
+        (
+            {"microbatches": 3},
+            [
+                "run by megatron-core (pipeline_model_parallel_size above 1); deepspeed (Pipeline",
+                "not run by torch: torch's 1f1b needs as many microbatches as pp 4: 3 is less",
+            ],
+        ),
+        ({"stages": 1}, ["run by megatron-core (pipeline_model_parallel_size 1); deepspeed"]),
+        (
+            {"kind": "interleaved-1f1b", "group": 8},
+            [
+                "run by megatron-core (",
+                "not run by torch: interleaved-1f1b takes 8 microbatches in groups of 4 alone",
+            ],
+        ),
+        (
+            {"kind": "interleaved-1f1b", "stages": 2},
+            ["overlap_p2p_comm: interleaved-1f1b with pp 2 needs overlapped pipeline comm"],
+        ),
+        (
+            {"kind": "interleaved-1f1b", "microbatches": 3},
+            [
+                "3 microbatches in groups of 3\n",
+                "run by torch (ScheduleInterleaved1F1B)\n",
+                "not run by megatron-core: interleaved-1f1b needs at least pp microbatches",
+            ],
+        ),
+    ],
+    ids=["1f1b m<p", "one rank", "another group", "two ranks", "interleaved m<p"],
+)
+def test_only_engines_that_run_these_numbers_are_named(llmorch, said, lines):
+    answer = llmorch("schedule", *flags(**said))
+
+    assert answer.code == 0, answer.err
+    assert [line for line in lines if line not in answer.out] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "makespan_ms"),
+    [
+        (
+            {"stages": 64, "microbatches": 128, "forward_ms": 10_000, "backward_ms": 20_000},
+            (128 + 63) * 30_000,
+        ),
+        ({"stages": 2, "forward_ms": 600_000, "backward_ms": 600_000}, (8 + 1) * 1_200_000),
+    ],
+    ids=["many stages", "long stages"],
+)
+def test_long_times_that_are_legal_are_simulated(llmorch, said, makespan_ms):
+    answer = llmorch("schedule", *flags(**said), "--json")
+
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["makespan_ns"] == makespan_ms * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--kind", "1f1b"),
+        ("--stages", 4),
+        ("--microbatches", 8),
+        ("--virtual", 2),
+        ("--group", 4),
+        ("--forward-ms", 10),
+        ("--backward-ms", 20),
+        ("--weight-ms", 5),
+        ("--latency-ms", 0),
+    ],
+)
+def test_a_flag_beside_a_run_file_that_says_it_is_refused(llmorch, tmp_path, flag, value):
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN)
+
+    answer = llmorch("schedule", path, flag, value)
+
+    assert answer.code == 2
+    assert f"{flag} beside a run file" in answer.err
+
+
+def test_two_formats_in_one_file_are_refused_before_any_is_written(llmorch, tmp_path):
+    path = tmp_path / "out"
+
+    answer = llmorch(
+        "schedule",
+        *flags(),
+        "--svg",
+        path,
+        "--trace",
+        tmp_path / "." / ".." / tmp_path.name / "out",
+    )
+
+    assert answer.code == 2
+    assert "--svg and --trace would both write" in answer.err
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("flag", ["--svg", "--csv", "--trace"])
+def test_an_empty_path_is_no_file_name(llmorch, flag):
+    answer = llmorch("schedule", *flags(), flag, "")
+
+    assert answer.code == 2
+    assert flag in answer.err
+    assert "is no file name" in answer.err
+
+
+def test_a_run_whose_engine_has_no_such_schedule_is_refused_as_by_validate(llmorch, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN.replace("vpp: 2", "vpp: 2, schedule: combined-1f1b"))
+
+    answer = llmorch("schedule", path)
+
+    assert answer.code == llmorch("validate", path).code == 5
+    assert "combined-1f1b is not run by megatron-core" in answer.err
+    assert "1f1b, interleaved-1f1b" in answer.err
+
+
+def test_a_run_that_does_not_fit_says_so_with_both_numbers(llmorch, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN.replace("micro_batch_size: 1", "micro_batch_size: 16"))
+
+    answer = llmorch("schedule", path)
+
+    document = json.loads(llmorch("schedule", path, "--json").out)["memory"]
+    assert answer.code == 0, answer.err
+    (line,) = (line for line in answer.out.splitlines() if "does not fit" in line)
+    assert f"needs {document['needed_bytes'] / 2**30:.1f} GiB (modelled)" in line
+    assert f"has {document['accelerator_bytes'] / 2**30:.1f} GiB" in line
+    assert not document["fits"]
+
+
+def test_a_run_that_fits_is_not_told_otherwise(llmorch, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN)
+
+    answer = llmorch("schedule", path)
+
+    assert answer.code == 0, answer.err
+    assert "does not fit" not in answer.out
+
+
+def test_json_lists_where_each_rank_releases_memory(llmorch):
+    answer = llmorch("schedule", *flags(stages=2, microbatches=2), "--json")
+
+    assert json.loads(answer.out)["releases"] == [
+        [
+            {"slot": 2, "step": "0B0", "time_ns": 60_000_000, "activations": 1},
+            {"slot": 3, "step": "0B1", "time_ns": 90_000_000, "activations": 1},
+        ],
+        [
+            {"slot": 1, "step": "1B0", "time_ns": 40_000_000, "activations": 1},
+            {"slot": 3, "step": "1B1", "time_ns": 70_000_000, "activations": 1},
+        ],
+    ]
+
+
+def test_json_names_the_engines_apart(llmorch):
+    answer = llmorch("schedule", *flags(microbatches=3), "--json")
+
+    document = json.loads(answer.out)
+    assert set(document["engines"]) == {"megatron-core", "deepspeed"}
+    assert "3 is less" in document["engines_refusing"]["torch"]
 
 
 def test_without_a_run_file_or_flags_it_says_what_is_needed(llmorch):

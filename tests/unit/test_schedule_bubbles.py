@@ -5,7 +5,7 @@ from fractions import Fraction
 from orchestrator.schedules.bubbles import BubbleReport, bubble_report
 from orchestrator.schedules.schedule import build
 from orchestrator.schedules.simulate import Timeline, simulate
-from orchestrator.schedules.times import StageTimes
+from orchestrator.schedules.times import MAX_NS, StageTimes
 from orchestrator.specs.choices import ScheduleKind
 
 
@@ -77,3 +77,20 @@ def test_no_work_at_all_is_no_bubble():
     )
 
     assert (found.fraction, found.overhead) == (0, 0)
+
+
+def test_uneven_stages_near_the_longest_time_are_averaged_exactly():
+    times = StageTimes(forward_ns=(MAX_NS, MAX_NS - 1, MAX_NS), backward_ns=(MAX_NS,) * 3)
+
+    found = report(ScheduleKind.ONE_F_ONE_B, 1, times)
+
+    # Ten slots of the average stage, two of them the bubble: 2 x (2 MAX_NS - 1/3).
+    assert found.order_ns == 2 * (2 * MAX_NS - Fraction(1, 3))
+
+
+def test_equal_stages_of_the_longest_time_are_not_multiplied_past_64_bits():
+    times = StageTimes.uniform(num_stages=1_000, forward_ns=MAX_NS, backward_ns=MAX_NS)
+
+    found = report(ScheduleKind.ONE_F_ONE_B, 1, times)
+
+    assert found.order_ns == 999 * 2 * MAX_NS

@@ -70,3 +70,13 @@ def test_waiting_for_what_is_never_done_is_an_error_not_a_hang():
 
     with pytest.raises(UsageError, match="0F1 is waited for and never done"):
         simulate(schedule, times=StageTimes.uniform(num_stages=2, forward_ns=1, backward_ns=1))
+
+
+def test_times_that_64_bits_cannot_add_up_are_refused():
+    schedule = arranged(
+        ScheduleKind.NO_PIPELINE, pp=1, vpp=1, num_microbatches=2, microbatch_group_size=1
+    )
+    times = StageTimes(forward_ns=(2**62,), backward_ns=(2**62,), longest_ns=2**62)
+
+    with pytest.raises(UsageError, match="4 actions add up to more than 285 years"):
+        simulate(schedule, times=times)
