@@ -5,9 +5,7 @@ Megatron's order `tp-cp-ep-dp-pp`, innermost first: a dense rank is
 `etp + ETP x (ep + EP x (edp + EDP x pp))`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from orchestrator.records.layout import Layout
 
@@ -87,12 +85,6 @@ def groups(layout: Layout, *axes: str) -> tuple[Group, ...]:
 def stages_of(pp_rank: int, layout: Layout) -> tuple[int, ...]:
     """Return the virtual stages of a pipeline rank: stage s lives on rank s mod pp."""
     return tuple(chunk * layout.pp + pp_rank for chunk in range(layout.vpp))
-
-
-def degrees(layout: Layout) -> Mapping[str, int]:
-    """Return every axis with its degree, dense axes first."""
-    both = (*dense_order(layout), *expert_order(layout))
-    return MappingProxyType(dict(both))
 
 
 def _digits(rank: int, order: Order) -> dict[str, int]:
