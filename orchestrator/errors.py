@@ -4,14 +4,18 @@ Only classes of this module reach users. They take fields and compose the messag
 the place, the value, the rule with its numbers, and what would work.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
+from textwrap import wrap
 
 from typing_extensions import override
 
 _SHOWN_NAMES = 12
+_SHOWN_FINDINGS = 40
+_HOST_COLUMN = 30
+_COLUMNS = 100
 
 
 class ExitCode(IntEnum):
@@ -104,7 +108,28 @@ class EngineRefused(LlmorchError):
     def __init__(self, *, engine: str, reason: str, instead: str = "") -> None:
         self.engine = engine
         self.reason = reason
+        self.instead = instead
         super().__init__(_with_hint(f"{engine} refuses the configuration: {reason}", instead))
+
+
+class EngineDisagrees(EngineRefused):
+    """The installed engine does something else than llmorch computes."""
+
+    def __init__(self, *, engine: str, differences: Sequence[str]) -> None:
+        self.differences = tuple(differences)
+        shown = [f"  {text}" for text in self.differences[:_SHOWN_NAMES]]
+        if len(self.differences) > _SHOWN_NAMES:
+            shown.append(f"  and {len(self.differences) - _SHOWN_NAMES} more")
+        super().__init__(engine=engine, reason="")
+        self.args = ("\n".join([f"{engine} and llmorch do not agree:", *shown]),)
+
+
+class EngineUnasked(EngineRefused):
+    """The installed engine is not as llmorch knows it, so it cannot be asked."""
+
+    def __init__(self, *, engine: str, reason: str, instead: str = "") -> None:
+        super().__init__(engine=engine, reason=reason)
+        self.args = (_with_hint(f"{engine} could not be asked: {reason}", instead),)
 
 
 class HostError(LlmorchError):
@@ -116,6 +141,30 @@ class HostError(LlmorchError):
         self.host = host
         self.problem = problem
         super().__init__(_with_hint(f"{host}: {problem}", instead))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFinding:
+    """One thing that keeps a host from taking part: which check, what it found, what would work."""
+
+    host: str
+    check: str
+    problem: str
+    instead: str = ""
+
+
+class PreflightFailed(LlmorchError):
+    """Hosts cannot take part in a run; carries every finding of every host."""
+
+    exit_code = ExitCode.HOST
+
+    def __init__(self, *, findings: Iterable[HostFinding], num_hosts: int) -> None:
+        self.findings = tuple(findings)
+        self.num_hosts = num_hosts
+        num_failed = len({finding.host for finding in self.findings})
+        hosts = "host" if num_hosts == 1 else "hosts"
+        headline = f"{num_failed} of {num_hosts} {hosts} cannot take part; nothing was started"
+        super().__init__("\n".join((headline, *_finding_rows(self.findings))))
 
 
 class TrainingFailed(LlmorchError):
@@ -160,6 +209,39 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f"did you mean '{close[0]}'?"
     more = f" and {len(words) - _SHOWN_NAMES} more" if len(words) > _SHOWN_NAMES else ""
     return f"known: {', '.join(words[:_SHOWN_NAMES])}{more}" if words else "none is known"
+
+
+def _finding_rows(findings: Iterable[HostFinding]) -> Iterator[str]:
+    """Yield a table that fits 100 columns; hosts with the same trouble share a row."""
+    hosts: dict[tuple[str, str, str], list[str]] = {}
+    for finding in findings:
+        hosts.setdefault((finding.check, finding.problem, finding.instead), []).append(finding.host)
+    rows = [(_hosts_cell(names), *key) for key, names in hosts.items()]
+    host_width = max(4, *(len(host) for host, *_ in rows[:_SHOWN_FINDINGS]))
+    check_width = max(5, *(len(check) for _, check, *_ in rows[:_SHOWN_FINDINGS]))
+    yield f"  {'host':{host_width}}  {'check':{check_width}}  problem"
+    left = host_width + check_width + 6
+    for host, check, problem, instead in rows[:_SHOWN_FINDINGS]:
+        lines = [line for text in (problem, instead) for line in _wrapped(text, _COLUMNS - left)]
+        yield f"  {host:{host_width}}  {check:{check_width}}  {lines[0] if lines else ''}".rstrip()
+        yield from (" " * left + line for line in lines[1:])
+    if len(rows) > _SHOWN_FINDINGS:
+        yield f"  and {len(rows) - _SHOWN_FINDINGS} more"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return wrap(text, width, break_on_hyphens=False)  # paths are to be copied whole
+
+
+def _hosts_cell(names: Sequence[str]) -> str:
+    """Return the hosts of a row, in at most `_HOST_COLUMN` characters."""
+    for shown in range(len(names), 0, -1):
+        more = f" +{len(names) - shown}" if shown < len(names) else ""
+        cell = ", ".join(names[:shown]) + more
+        if len(cell) <= _HOST_COLUMN:
+            return cell
+    more = f" +{len(names) - 1}" if len(names) > 1 else ""
+    return f"{names[0][: _HOST_COLUMN - len(more) - 1]}…{more}"
 
 
 def _with_hint(message: str, hint: str) -> str:

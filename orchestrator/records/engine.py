@@ -1,6 +1,9 @@
 """What an engine says it can do; rules and the planner read it before they propose anything."""
 
+import re
 from dataclasses import dataclass
+from enum import StrEnum
+from itertools import takewhile
 from typing import get_args
 
 from orchestrator.specs.choices import (
@@ -10,6 +13,14 @@ from orchestrator.specs.choices import (
     ScheduleKind,
 )
 from orchestrator.specs.model import SPECIAL_FIELDS, Activation
+from orchestrator.specs.numerics import NumericsSpec
+
+
+class EngineFamily(StrEnum):
+    """Whose rules an engine obeys."""
+
+    MEGATRON = "megatron"
+    DEEPSPEED = "deepspeed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +29,9 @@ class EngineCapabilities:
 
     `axes` names the axes whose degree may exceed 1; `model_features` the special fields of a model
     card that are honoured, `activations` those that it builds, and `overlaps` the axes whose
-    communication it hides behind computation.
+    communication it hides behind computation. `versions` are all that can be asked for, where
+    there are several, `fields` the further keys of the section `engine` that it reads, `numerics`
+    the keys of `training.numerics` that it sets.
     """
 
     name: str
@@ -32,6 +45,16 @@ class EngineCapabilities:
     model_features: tuple[str, ...]
     activations: tuple[str, ...]
     overlaps: tuple[OverlapAxis, ...]
+    family: EngineFamily = EngineFamily.MEGATRON
+    versions: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    numerics: tuple[str, ...] = ()
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Return a version as numbers that compare: "0.16.1" is after "0.9", and "0.17rc1" is 0.17."""
+    leading = (re.match(r"\d+", part) for part in version.split("."))
+    return tuple(int(match[0]) for match in takewhile(bool, leading) if match)
 
 
 MEGATRON_FAMILY = EngineCapabilities(
@@ -46,5 +69,7 @@ MEGATRON_FAMILY = EngineCapabilities(
     model_features=(*SPECIAL_FIELDS, "rotary_percent"),
     activations=get_args(Activation),
     overlaps=tuple(OverlapAxis),
+    fields=("checkout", "arguments"),
+    numerics=tuple(NumericsSpec.model_fields),
 )
 """What the Megatron engines run together; what `plan` assumes when no engine is named."""

@@ -1,236 +1,253 @@
 """Rules on the engine: what it does not run is refused by name, never ignored."""
 
-from collections.abc import Iterator
-
-from orchestrator.errors import Problem, nearest
-from orchestrator.rules.rule import Rule, Subject
-from orchestrator.specs.choices import Precision, RecomputeGranularity
-
-RECOMPUTE_MODULES = (
-    *("core_attn", "moe_act", "layernorm", "mla_up_proj", "mlp", "moe", "shared_experts"),
+from orchestrator.rules.change import change, changes
+from orchestrator.rules.rule import (
+    PASS,
+    Breach,
+    Breaches,
+    Rule,
+    Source,
+    Subject,
+    ours,
 )
-"""Megatron's `--recompute-modules`."""
+from orchestrator.specs.choices import RecomputeGranularity
+from orchestrator.specs.numerics import NumericsSpec
+
+_USUAL_NUMERICS = NumericsSpec()
+
+_AXES = ("tp", "pp", "cp", "ep", "etp", "vpp", "zero_replicas")
 
 
-def _axes(subject: Subject) -> Iterator[Problem]:
-    if subject.engine is None:
-        return
-    for axis in ("tp", "pp", "cp", "ep", "etp", "vpp", "zero_replicas"):
-        degree = getattr(subject.layout, axis)
-        if degree > 1 and axis not in subject.engine.axes:
-            yield Problem(
-                key=f"layout.{axis}",
-                message=f"{degree}, but {subject.engine.name} runs {axis} 1 alone",
-                possible=f"use {axis}: 1, or another engine",
-                rule="engine-axes",
-            )
-
-
-def _zero_stage(subject: Subject) -> Iterator[Problem]:
-    if subject.engine and subject.layout.zero_stage not in subject.engine.zero_stages:
-        stages = " and ".join(str(stage) for stage in subject.engine.zero_stages)
-        yield Problem(
-            key="layout.zero_stage",
-            message=f"{subject.layout.zero_stage}, but {subject.engine.name} runs {stages} alone",
-            possible=f"possible: {stages.replace(' and ', ', ')}",
-            rule="engine-zero-stage",
+def _axes(subject: Subject) -> Breaches:
+    engine, layout = subject.engine, subject.layout
+    if engine is None:
+        return PASS
+    return tuple(
+        Breach(
+            key=f"layout.{axis}",
+            said={"degree": degree, "engine": engine.name, "axis": axis},
+            passing=changes(f"layout.{axis}", (1,)),
+            advice="or another engine",
         )
+        for axis in _AXES
+        if (degree := getattr(layout, axis)) > 1 and axis not in engine.axes
+    )
 
 
-def _zero_and_pipeline(subject: Subject) -> Iterator[Problem]:
+def _zero_stage(subject: Subject) -> Breaches:
+    engine, stage = subject.engine, subject.layout.zero_stage
+    if engine is None or stage in engine.zero_stages:
+        return PASS
+    said = {
+        "stage": stage,
+        "engine": engine.name,
+        "stages": " and ".join(str(known) for known in engine.zero_stages),
+    }
+    passing = changes("layout.zero_stage", engine.zero_stages)
+    return (Breach(key="layout.zero_stage", said=said, passing=passing),)
+
+
+def _zero_and_pipeline(subject: Subject) -> Breaches:
     layout, engine = subject.layout, subject.engine
     if engine is None or layout.pp == 1 or layout.zero_stage not in engine.zero_stages:
-        return
-    if layout.zero_stage not in engine.pipeline_zero_stages:
-        stages = ", ".join(str(stage) for stage in engine.pipeline_zero_stages)
-        yield Problem(
-            key="layout.zero_stage",
-            message=f"{layout.zero_stage} with pp {layout.pp}, but {engine.name} runs "
-            f"{stages} with a pipeline",
-            possible=f"possible: {stages}; or pp: 1",
-            rule="zero-pipeline",
+        return PASS
+    if layout.zero_stage in engine.pipeline_zero_stages:
+        return PASS
+    said = {
+        "stage": layout.zero_stage,
+        "pp": layout.pp,
+        "engine": engine.name,
+        "stages": " and ".join(str(known) for known in engine.pipeline_zero_stages),
+    }
+    passing = (
+        *changes("layout.zero_stage", engine.pipeline_zero_stages),
+        change("layout.pp", 1),
+    )
+    return (Breach(key="layout.zero_stage", said=said, passing=passing),)
+
+
+def _precision(subject: Subject) -> Breaches:
+    engine, precision = subject.engine, subject.run.training.precision
+    if engine is None or precision in engine.precisions:
+        return PASS
+    known = [one.value for one in engine.precisions]
+    said = {"precision": precision, "engine": engine.name}
+    recipe = subject.run.training.fp8_recipe
+    passing = () if recipe else changes("training.precision", known)
+    advice = f"use {', '.join(known)} without fp8_recipe" if recipe else ""
+    return (Breach(key="training.precision", said=said, passing=passing, advice=advice),)
+
+
+def _numerics(subject: Subject) -> Breaches:
+    """Return each format of gradients and states that the engine does not set."""
+    engine, numerics = subject.engine, subject.run.training.numerics
+    if engine is None or numerics == _USUAL_NUMERICS:
+        return PASS
+    asked = {
+        name: getattr(numerics, name)
+        for name in type(numerics).model_fields
+        if getattr(numerics, name) != getattr(_USUAL_NUMERICS, name)
+    }
+    return tuple(
+        Breach(
+            key=f"training.numerics.{name}",
+            said={"value": value, "engine": engine.name},
+            passing=changes(f"training.numerics.{name}", (getattr(_USUAL_NUMERICS, name),)),
         )
+        for name, value in asked.items()
+        if name not in engine.numerics
+    )
 
 
-def _precision(subject: Subject) -> Iterator[Problem]:
-    precision = subject.run.training.precision
-    accelerator = subject.run.machine.accelerator
-    if precision not in accelerator.dense_tflops:
-        known = ", ".join(sorted(accelerator.dense_tflops))
-        yield Problem(
-            key="training.precision",
-            message=f"{precision} does not run on {accelerator.name}",
-            possible=f"possible: {known}",
-            rule="precision",
-        )
-    elif subject.engine and precision not in subject.engine.precisions:
-        known = ", ".join(subject.engine.precisions)
-        yield Problem(
-            key="training.precision",
-            message=f"{precision} is not run by {subject.engine.name}",
-            possible=f"possible: {known}",
-            rule="precision",
-        )
-
-
-def _fp8_alignment(subject: Subject) -> Iterator[Problem]:
-    if subject.run.training.precision is not Precision.FP8:
-        return
-    model, layout = subject.run.model, subject.layout
-    for name, width in (("hidden_size", model.hidden_size), ("FFN width", model.ffn_hidden_size)):
-        if (width // layout.tp) % 16:
-            yield Problem(
-                key="layout.tp",
-                message=f"{name} {width} / tp {layout.tp} = {width // layout.tp} is not a "
-                "multiple of 16, which FP8 matrix products need",
-                possible="use a smaller tp, or precision: bf16",
-                rule="fp8-alignment",
-            )
-
-
-def _recompute(subject: Subject) -> Iterator[Problem]:
-    granularity = subject.layout.recompute.granularity
-    if (
-        subject.engine
-        and granularity is not RecomputeGranularity.NONE
-        and granularity not in subject.engine.recompute
-    ):
-        yield Problem(
+def _recompute(subject: Subject) -> Breaches:
+    engine, granularity = subject.engine, subject.layout.recompute.granularity
+    if engine is None or granularity is RecomputeGranularity.NONE:
+        return PASS
+    if granularity in engine.recompute:
+        return PASS
+    said = {
+        "granularity": granularity,
+        "engine": engine.name,
+        "known": ", ".join(("none", *engine.recompute)),
+    }
+    return (
+        Breach(
             key="layout.recompute.granularity",
-            message=f"{granularity} is not run by {subject.engine.name}",
-            possible=f"possible: none, {', '.join(subject.engine.recompute)}",
-            rule="engine-recompute",
-        )
+            said=said,
+            passing=changes("layout.recompute", (None,)),
+        ),
+    )
 
 
-def _recompute_modules(subject: Subject) -> Iterator[Problem]:
-    for index, name in enumerate(subject.layout.recompute.modules):
-        if name not in RECOMPUTE_MODULES:
-            yield Problem(
-                key=f"layout.recompute.modules.{index}",
-                message=f"'{name}' is no module that can be recomputed",
-                possible=nearest(name, RECOMPUTE_MODULES),
-                rule="recompute-modules",
-            )
-
-
-def _version(subject: Subject) -> Iterator[Problem]:
+def _version(subject: Subject) -> Breaches:
     engine, asked = subject.engine, subject.run.spec.engine.version
-    if engine and asked and engine.version not in {asked, "any"}:
-        yield Problem(
-            key="engine.version",
-            message=f"{asked}, but {engine.version} of {engine.name} is the version that is run",
-            possible=f"use {engine.version}, or leave it out",
-            rule="engine-version",
-        )
+    if engine is None or asked is None or engine.version == "any":
+        return PASS
+    known = engine.versions or (engine.version,)
+    if asked in known:
+        return PASS
+    said = {"asked": asked, "versions": ", ".join(known), "engine": engine.name}
+    passing = changes("engine.version", (*known, None))
+    return (Breach(key="engine.version", said=said, passing=passing),)
 
 
-def _model(subject: Subject) -> Iterator[Problem]:
-    if subject.engine is None:
-        return
-    model, engine = subject.run.model, subject.engine
+def _model(subject: Subject) -> Breaches:
+    engine, model = subject.engine, subject.run.model
+    if engine is None:
+        return PASS
     lacking = [name for name in model.special_fields() if name not in engine.model_features]
     if model.activation not in engine.activations:
         lacking.append(f"activation {model.activation}")
-    if lacking:
-        yield Problem(
-            key="model",
-            message=f"{model.name} has {', '.join(lacking)}, which {engine.name} "
-            "does not build yet",
-            possible="choose a model without it, or another engine",
-            rule="engine-model",
+    if not lacking:
+        return PASS
+    said = {"model": model.name, "lacking": ", ".join(lacking), "engine": engine.name}
+    return (Breach(key="model", said=said, advice="choose a model without it, or another engine"),)
+
+
+def _fields(subject: Subject) -> Breaches:
+    engine, spec = subject.engine, subject.run.spec.engine
+    if engine is None:
+        return PASS
+    given = (("checkout", spec.checkout), ("arguments", spec.arguments))
+    return tuple(
+        Breach(
+            key=f"engine.{name}",
+            said={"engine": engine.name, "field": name},
+            passing=changes(f"engine.{name}", (None,)),
         )
+        for name, value in given
+        if value and name not in engine.fields
+    )
 
 
-def _schedule(subject: Subject) -> Iterator[Problem]:
-    schedule = subject.layout.schedule
-    if subject.engine and schedule not in subject.engine.schedules:
-        known = ", ".join(subject.engine.schedules)
-        yield Problem(
-            key="layout.schedule",
-            message=f"{schedule} is not run by {subject.engine.name}",
-            possible=f"possible: {known}",
-            rule="engine-schedule",
-        )
+def _schedule(subject: Subject) -> Breaches:
+    engine, schedule = subject.engine, subject.layout.schedule
+    if engine is None or schedule in engine.schedules:
+        return PASS
+    known = [one.value for one in engine.schedules]
+    said = {"schedule": schedule, "engine": engine.name}
+    passing = changes("layout.schedule", known)
+    return (Breach(key="layout.schedule", said=said, passing=passing),)
 
 
-ENGINE_RULES = frozenset(
-    {
-        *("engine-axes", "engine-zero-stage", "zero-pipeline", "engine-recompute"),
-        *("engine-version", "engine-model", "engine-schedule"),
-    }
-)
-"""Rules that another engine, or a later version of this one, would not have."""
+_CAPABILITIES = ours("what the engine says of itself")
 
 RULES = (
     Rule(
         id="engine-axes",
         condition="the engine runs every axis above 1",
-        source="the engine's capabilities",
-        since="any",
+        message="{degree}, but {engine} runs {axis} 1 alone",
+        source=_CAPABILITIES,
         check=_axes,
     ),
     Rule(
         id="engine-zero-stage",
         condition="the engine runs the ZeRO stage",
-        source="the engine's capabilities",
-        since="any",
+        message="{stage}, but {engine} runs {stages} alone",
+        source=_CAPABILITIES,
         check=_zero_stage,
     ),
     Rule(
         id="zero-pipeline",
         condition="the engine runs the ZeRO stage together with a pipeline",
-        source="DeepSpeed PipelineEngine asserts stage 0 or 1; others by capability",
-        since="any",
+        message="{stage} with pp {pp}, but {engine} runs {stages} with a pipeline",
+        source=Source(
+            document="deepspeed 0.19.8 deepspeed/runtime/pipe/engine.py",
+            line=77,
+            words="ZeRO-2 and ZeRO-3 are incompatible with pipeline parallelism",
+        ),
         check=_zero_and_pipeline,
     ),
     Rule(
-        id="precision",
-        condition="accelerator and engine run the precision",
-        source="the accelerator's card and the engine's capabilities",
-        since="any",
+        id="engine-precision",
+        condition="the engine runs the precision",
+        message="{precision} is not run by {engine}",
+        source=_CAPABILITIES,
         check=_precision,
     ),
     Rule(
-        id="fp8-alignment",
-        condition="with FP8, widths cut by tp are multiples of 16",
-        source="Transformer Engine",
-        since="transformer-engine@1.0",
-        check=_fp8_alignment,
+        id="engine-numerics",
+        condition="the engine sets the formats of gradients and optimizer states",
+        message="{value} is not set by {engine}",
+        source=_CAPABILITIES,
+        check=_numerics,
     ),
     Rule(
         id="engine-recompute",
         condition="the engine runs the recomputation",
-        source="the engine's capabilities",
-        since="any",
+        message="{granularity} is not run by {engine}, which knows {known}",
+        source=_CAPABILITIES,
         check=_recompute,
-    ),
-    Rule(
-        id="recompute-modules",
-        condition="every recomputed module is one of Megatron's",
-        source="Megatron TransformerConfig",
-        since="megatron-core@0.12",
-        check=_recompute_modules,
     ),
     Rule(
         id="engine-version",
         condition="the engine's version is the one asked for",
-        source="the engine's capabilities",
-        since="any",
+        message="{asked}, but {engine} runs {versions}",
+        source=_CAPABILITIES,
         check=_version,
     ),
     Rule(
         id="engine-model",
         condition="the engine builds the model",
-        source="the engine's capabilities",
-        since="any",
+        message="{model} has {lacking}, which {engine} does not build yet",
+        source=_CAPABILITIES,
         check=_model,
     ),
     Rule(
         id="engine-schedule",
         condition="the engine runs the schedule",
-        source="the engine's capabilities",
-        since="any",
+        message="{schedule} is not run by {engine}",
+        source=_CAPABILITIES,
         check=_schedule,
     ),
+    Rule(
+        id="engine-fields",
+        condition="the engine reads every key of the section engine that is given",
+        message="given, but {engine} has no {field}",
+        source=_CAPABILITIES,
+        check=_fields,
+    ),
 )
+
+ENGINE_RULES = frozenset(rule.id for rule in RULES)
+"""Rules that another engine, or a later version of this one, would not have."""

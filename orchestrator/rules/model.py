@@ -1,201 +1,236 @@
-"""Rules on the model: what each axis cuts must divide."""
+"""Rules on the model: what tensor parallelism cuts must divide."""
 
-from collections.abc import Iterator
+from orchestrator.records.engine import release
+from orchestrator.records.run import padded_vocab_size
+from orchestrator.rules.change import Change, change, changes, divisors, nearby
+from orchestrator.rules.rule import (
+    MEGATRON,
+    PASS,
+    Breach,
+    Breaches,
+    Rule,
+    Severity,
+    Subject,
+    megatron_arguments,
+    megatron_core,
+    ours,
+)
+from orchestrator.specs.model import ModelCard
+from orchestrator.specs.training import TrainingSpec
 
-from orchestrator.errors import Problem
-from orchestrator.rules.rule import Rule, Subject, divisors, possible
+_COPIES_GROUPS = (0, 16)
+"""The release from which on Megatron gives several ranks the same query group."""
 
 
-def _tp_heads(subject: Subject) -> Iterator[Problem]:
+def _tp_heads(subject: Subject) -> Breaches:
     tp, model = subject.layout.tp, subject.run.model
-    if model.num_attention_heads % tp:
-        yield Problem(
-            key="layout.tp",
-            message=f"{tp} does not divide {model.num_attention_heads} attention heads "
-            f"({model.name})",
-            possible=_tp_hint(subject, model.num_attention_heads),
-            rule="tp-heads",
-        )
+    heads = model.num_attention_heads
+    if heads % tp == 0:
+        return PASS
+    domain = subject.run.machine.cluster.scale_up_domain_gpus
+    fits = tuple(value for value in divisors(heads) if value <= 4 * domain)
+    said = {"tp": tp, "heads": heads, "model": model.name}
+    advice = f"on {domain}-GPU hosts use {domain} or less"
+    return (Breach(key="layout.tp", said=said, passing=changes("layout.tp", fits), advice=advice),)
 
 
-def _tp_query_groups(subject: Subject) -> Iterator[Problem]:
+def _tp_query_groups(subject: Subject) -> Breaches:
     tp, model = subject.layout.tp, subject.run.model
     groups = model.num_query_groups
-    if model.mla is None and groups % tp and tp % groups:
-        yield Problem(
-            key="layout.tp",
-            message=f"{tp} neither divides nor is a multiple of {groups} query groups "
-            f"({model.name})",
-            possible=possible(divisors(groups), near=tp),
-            rule="tp-query-groups",
-        )
+    if model.mla is not None or groups % tp == 0 or tp % groups == 0:
+        return PASS
+    heads = divisors(model.num_attention_heads)
+    fits = nearby(heads, near=tp, fits=lambda d: groups % d == 0 or d % groups == 0)
+    said = {"tp": tp, "groups": groups, "model": model.name}
+    return (Breach(key="layout.tp", said=said, passing=changes("layout.tp", fits)),)
 
 
-def _tp_ffn(subject: Subject) -> Iterator[Problem]:
+def _tp_query_groups_divide(subject: Subject) -> Breaches:
     tp, model = subject.layout.tp, subject.run.model
-    if model.ffn_hidden_size % tp:
-        yield Problem(
-            key="layout.tp",
-            message=f"{tp} does not divide the FFN width {model.ffn_hidden_size} ({model.name})",
-            possible=_tp_hint(subject, model.ffn_hidden_size),
-            rule="tp-ffn",
-        )
-    moe, etp = model.moe, subject.layout.etp
-    if moe and moe.moe_ffn_hidden_size % etp:
-        yield Problem(
-            key="layout.etp",
-            message=f"{etp} does not divide the expert width {moe.moe_ffn_hidden_size}",
-            possible=possible(divisors(moe.moe_ffn_hidden_size), near=etp),
-            rule="tp-ffn",
-        )
+    groups = model.num_query_groups
+    if groups % tp == 0 or tp % groups or model.mla is not None:
+        return PASS
+    if subject.version == "any" or release(subject.version) >= _COPIES_GROUPS:
+        return PASS
+    said = {"tp": tp, "groups": groups, "version": subject.version}
+    fits = nearby(divisors(groups), near=tp, fits=lambda _: True)
+    return (Breach(key="layout.tp", said=said, passing=changes("layout.tp", fits)),)
 
 
-def _experts(subject: Subject) -> Iterator[Problem]:
-    layout, moe = subject.layout, subject.run.model.moe
-    if moe is None and (layout.ep > 1 or layout.etp > 1):
-        yield Problem(
-            key="layout.ep" if layout.ep > 1 else "layout.etp",
-            message=f"{max(layout.ep, layout.etp)}, but {subject.run.model.name} has no experts",
-            possible="use ep: 1 and leave etp out",
-            rule="experts",
-        )
-    if moe and moe.num_experts % layout.ep:
-        yield Problem(
-            key="layout.ep",
-            message=f"{layout.ep} does not divide {moe.num_experts} experts",
-            possible=possible(divisors(moe.num_experts), near=layout.ep),
-            rule="experts",
-        )
+def _tp_ffn(subject: Subject) -> Breaches:
+    tp, model = subject.layout.tp, subject.run.model
+    width = model.ffn_hidden_size
+    if width % tp == 0:
+        return PASS
+    fits = nearby(divisors(width), near=tp, fits=lambda d: model.num_attention_heads % d == 0)
+    said = {"tp": tp, "width": width, "model": model.name}
+    return (Breach(key="layout.tp", said=said, passing=changes("layout.tp", fits)),)
 
 
-def _moe_bias(subject: Subject) -> Iterator[Problem]:
-    model, layout = subject.run.model, subject.layout
-    if model.moe and model.linear_bias and layout.etp > 1:
-        yield Problem(
-            key="layout.etp",
-            message=f"{layout.etp}, but experts with biases cannot be split",
-            possible="use etp: 1",
-            rule="moe-bias",
-        )
+def _etp_ffn(subject: Subject) -> Breaches:
+    etp, moe = subject.layout.etp, subject.run.model.moe
+    if moe is None or moe.moe_ffn_hidden_size % etp == 0:
+        return PASS
+    width = moe.moe_ffn_hidden_size
+    fits = nearby(divisors(width), near=etp, fits=lambda _: True)
+    said = {"etp": etp, "width": width}
+    return (Breach(key="layout.etp", said=said, passing=changes("layout.etp", fits)),)
 
 
-def _moe_sequence_parallel(subject: Subject) -> Iterator[Problem]:
-    layout = subject.layout
-    if subject.run.model.moe and layout.tp > 1 and not layout.sequence_parallel:
-        yield Problem(
-            key="layout.sequence_parallel",
-            message=f"false, but experts with tp {layout.tp} need it",
-            possible="set sequence_parallel: true",
-            rule="moe-sequence-parallel",
-        )
+def _tp_shared_experts(subject: Subject) -> Breaches:
+    tp, moe = subject.layout.tp, subject.run.model.moe
+    if moe is None or moe.shared_expert_intermediate_size % tp == 0:
+        return PASS
+    width = moe.shared_expert_intermediate_size
+    fits = nearby(divisors(width), near=tp, fits=lambda _: True)
+    said = {"tp": tp, "width": width}
+    return (Breach(key="layout.tp", said=said, passing=changes("layout.tp", fits)),)
 
 
-def _sequence(subject: Subject) -> Iterator[Problem]:
-    layout, length = subject.layout, subject.run.training.sequence_length
-    if layout.cp > 1 and length % (2 * layout.cp):
-        yield Problem(
-            key="training.sequence_length",
-            message=f"{length} is not a multiple of 2 x cp = {2 * layout.cp} "
-            "(each rank takes two chunks to share the causal work)",
-            possible=_multiples(length, 2 * layout.cp),
-            rule="sequence-chunks",
-        )
-    if layout.sequence_parallel and (length // layout.cp) % layout.tp:
-        yield Problem(
-            key="training.sequence_length",
-            message=f"{length} / cp {layout.cp} is not a multiple of tp {layout.tp} "
-            "(sequence parallel cuts it)",
-            possible=_multiples(length, layout.cp * layout.tp),
-            rule="sequence-chunks",
-        )
-    longest = subject.run.model.max_sequence_length
-    if length > longest:
-        yield Problem(
-            key="training.sequence_length",
-            message=f"{length} is longer than the {longest} positions of {subject.run.model.name}",
-            possible=f"use {longest} or less, or an inline card with a longer max_sequence_length",
-            rule="sequence-positions",
-        )
+def _nope_interval(subject: Subject) -> Breaches:
+    model = subject.run.model
+    every, layers = model.nope_layer_interval, model.num_layers
+    if every is None or layers % every == 0:
+        return PASS
+    fits = nearby(divisors(layers), near=every, fits=lambda _: True)
+    said = {"every": every, "layers": layers}
+    passing = changes("model.nope_layer_interval", fits)
+    return (Breach(key="model.nope_layer_interval", said=said, passing=passing),)
 
 
-def _sequence_parallel_needs_tp(subject: Subject) -> Iterator[Problem]:
-    if subject.layout.sequence_parallel and subject.layout.tp == 1:
-        yield Problem(
-            key="layout.sequence_parallel",
-            message="true with tp 1: there is nothing to cut (Megatron turns it off silently)",
-            possible="leave it out, or use tp 2 or more",
-            rule="sequence-parallel-tp",
-        )
+def _mtp_positions(subject: Subject) -> Breaches:
+    model = subject.run.model
+    if model.mtp_num_layers == 0 or model.position_embedding == "rope":
+        return PASS
+    said = {"depths": model.mtp_num_layers, "positions": model.position_embedding}
+    passing = (
+        Change(values=(("model.position_embedding", "rope"), ("model.rotary_base", 10_000))),
+        change("model.mtp_num_layers", 0),
+    )
+    return (Breach(key="model.position_embedding", said=said, passing=passing),)
 
 
-def _tp_hint(subject: Subject, number: int) -> str:
-    domain = subject.run.machine.cluster.scale_up_domain_gpus
-    fits = ", ".join(str(value) for value in divisors(number) if value <= 4 * domain)
-    return f"possible: {fits}; on {domain}-GPU hosts use {domain} or less"
+def _padded_vocabulary(subject: Subject) -> Breaches:
+    run, tp = subject.run, subject.layout.tp
+    if run.spec.checkpoint is None:
+        return PASS
+    model, training = run.model, run.training
+    degrees = _other_degrees(subject)
+    if _is_one_size(model, training, degrees):
+        return PASS
+    own = padded_vocab_size(model, training, tp=tp)
+    other, size = next(
+        (degree, size)
+        for degree in degrees
+        if (size := padded_vocab_size(model, training, tp=degree)) != own
+    )
+    said = {
+        "vocabulary": model.vocab_size,
+        "own": own,
+        "tp": tp,
+        "size": size,
+        "other": other,
+        "product": training.vocab_padding_multiple * tp,
+    }
+    key = "training.vocab_padding_multiple"
+    # The widest cut's padding, made of equal parts, is the size of every narrower cut as well.
+    fits = padded_vocab_size(model, training, tp=degrees[-1]) // degrees[-1]
+    wider = training.model_copy(update={"vocab_padding_multiple": fits})
+    passing = changes(key, (fits,)) if _is_one_size(model, wider, degrees) else ()
+    return (Breach(key=key, said=said, passing=passing, advice="or keep tp for the whole run"),)
 
 
-def _multiples(number: int, step: int) -> str:
-    low = number // step * step
-    return f"possible: {', '.join(str(value) for value in (low, low + step) if value > 0)}"
+def _other_degrees(subject: Subject) -> tuple[int, ...]:
+    """Return the powers of two that could be a later tp, and the one that is now, ascending."""
+    heads = subject.run.model.num_attention_heads
+    most = min(subject.run.machine.cluster.scale_up_domain_gpus, subject.run.machine.world_size)
+    powers = {1 << bit for bit in range(most.bit_length()) if 1 << bit <= most}
+    return tuple(sorted({subject.layout.tp, *(d for d in powers if heads % d == 0)}))
 
 
-_MEGATRON = "megatron-core@0.12"
+def _is_one_size(model: ModelCard, training: TrainingSpec, degrees: tuple[int, ...]) -> bool:
+    return len({padded_vocab_size(model, training, tp=degree) for degree in degrees}) == 1
+
+
+_CONFIG = "transformer/transformer_config.py"
 
 RULES = (
     Rule(
         id="tp-heads",
         condition="tp divides the attention heads",
-        source="Megatron TransformerConfig",
-        since=_MEGATRON,
+        message="{tp} does not divide {heads} attention heads ({model})",
+        source=megatron_core(_CONFIG, 924, "self.num_attention_heads % self.tensor_model_parallel"),
+        since="0.9",
         check=_tp_heads,
     ),
     Rule(
         id="tp-query-groups",
         condition="tp divides the query groups, or is a multiple of them",
-        source="Megatron TransformerConfig",
-        since=_MEGATRON,
+        message="{tp} neither divides nor is a multiple of {groups} query groups ({model})",
+        source=megatron_core(_CONFIG, 941, "self.tensor_model_parallel_size % self.num_query"),
+        since="0.9",
         check=_tp_query_groups,
     ),
     Rule(
+        id="tp-query-groups-divide",
+        condition="before Megatron 0.16, tp divides the query groups",
+        message="{tp} does not divide {groups} query groups, and {version} cannot copy them",
+        source=megatron_core(_CONFIG, 941, "self.tensor_model_parallel_size % self.num_query"),
+        since="0.9",
+        families=MEGATRON,
+        check=_tp_query_groups_divide,
+    ),
+    Rule(
         id="tp-ffn",
-        condition="tp divides the FFN width, etp the expert width",
-        source="Megatron ColumnParallelLinear",
-        since=_MEGATRON,
+        condition="tp divides the FFN width",
+        message="{tp} does not divide the FFN width {width} ({model})",
+        source=megatron_core("utils.py", 468, "numerator % denominator == 0"),
+        since="0.9",
         check=_tp_ffn,
     ),
     Rule(
-        id="experts",
-        condition="ep divides the experts; without experts ep and etp are 1",
-        source="Megatron validate_args and TransformerConfig",
-        since=_MEGATRON,
-        check=_experts,
+        id="etp-ffn",
+        condition="etp divides the width of an expert",
+        message="{etp} does not divide the expert width {width}",
+        source=megatron_core("utils.py", 468, "numerator % denominator == 0"),
+        since="0.9",
+        check=_etp_ffn,
     ),
     Rule(
-        id="moe-bias",
-        condition="experts with biases are not split (etp 1)",
-        source="Megatron TransformerConfig",
-        since=_MEGATRON,
-        check=_moe_bias,
+        id="tp-shared-experts",
+        condition="tp divides the width of the shared experts",
+        message="{tp} does not divide the width {width} of the shared experts",
+        source=megatron_core("utils.py", 468, "numerator % denominator == 0"),
+        since="0.9",
+        check=_tp_shared_experts,
     ),
     Rule(
-        id="moe-sequence-parallel",
-        condition="experts with tp above 1 use sequence parallelism",
-        source="Megatron moe_layer, at the first step",
-        since=_MEGATRON,
-        check=_moe_sequence_parallel,
+        id="nope-interval",
+        condition="nope_layer_interval divides the layers",
+        message="{every} does not divide {layers} layers",
+        source=megatron_core(_CONFIG, 1966, "self.num_layers % self.no_rope_freq"),
+        since="0.13",
+        families=MEGATRON,
+        check=_nope_interval,
     ),
     Rule(
-        id="sequence-chunks",
-        condition="the sequence is a multiple of 2 x cp, and of cp x tp with sequence parallelism",
-        source="Megatron validate_args; first step",
-        since=_MEGATRON,
-        check=_sequence,
+        id="mtp-positions",
+        condition="multi-token prediction needs rotary positions",
+        message="{positions}, but {depths} depths of multi-token prediction need rope",
+        source=megatron_arguments(1231, 'args.position_embedding_type == "rope"'),
+        since="0.12",
+        families=MEGATRON,
+        check=_mtp_positions,
     ),
     Rule(
-        id="sequence-parallel-tp",
-        condition="sequence parallelism needs tp above 1",
-        source="Megatron ModelParallelConfig (validate_args turns it off silently)",
-        since=_MEGATRON,
-        check=_sequence_parallel_needs_tp,
+        id="padded-vocabulary",
+        condition="the padded vocabulary is the same at every tp that a checkpoint may meet",
+        message="{vocabulary} tokens are padded to {own} with tp {tp} and to {size} with tp "
+        "{other}: a checkpoint of one does not load at the other unless vocab_padding_multiple "
+        "x tp stays {product}",
+        source=ours("Megatron pads to --make-vocab-size-divisible-by x tp, and saves it so"),
+        severity=Severity.WARNING,
+        families=MEGATRON,
+        check=_padded_vocabulary,
     ),
 )
