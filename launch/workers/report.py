@@ -12,21 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from launch.marks import MarkWriter
-from launch.wire import (
-    CheckpointLine,
-    FinishedLine,
-    LeftLine,
-    PhaseLine,
-    RankPhase,
-    RefusedLine,
-    StepLine,
-    encode,
-)
+from launch.wire import PhaseLine, RankLineRecord, RankPhase, encode
 from orchestrator.errors import ExitCode
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-
-Line = PhaseLine | StepLine | CheckpointLine | FinishedLine | LeftLine | RefusedLine
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,7 +36,7 @@ class Reporter:
             marks=None if mark_file is None else MarkWriter(mark_file),
         )
 
-    def send(self, line: Line) -> None:
+    def send(self, line: RankLineRecord) -> None:
         """Write a line; when nobody can read it any more, end this process at once.
 
         A closed pipe means that the agent is gone, and with it whoever could tell this rank to

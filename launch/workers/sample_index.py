@@ -1,35 +1,24 @@
-"""A corpus's sample index, built whole or not at all.
+"""The sample index of a run's corpora, built whole or not at all.
 
-Megatron's dataset caches its index as four files, written in place by rank 0: a rank killed in
-between leaves a torn cache that each later attempt trusts and dies of. It also keys the cache by
-the corpus's path, so that a corpus prepared anew is read through its predecessor's index. Here the
-index is built aside, renamed when complete, and keyed by the corpus's size and time as well.
+Megatron's datasets cache their indices as several files, written in place by rank 0: a rank killed
+in between leaves a torn cache that each later attempt trusts and dies of. They also key the cache
+by the corpora's paths, so that a corpus prepared anew is read through its predecessor's index. Here
+the index is built aside, renamed when complete, and keyed by the corpora's sizes and times as well.
 """
 
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from orchestrator.errors import EngineRefused
 
+def index_folder(prefixes: Sequence[str], settings: Sequence[object], *, cache_dir: str) -> Path:
+    """Where the index of exactly these corpora, with settings such as the seed, is kept.
 
-def index_folder(prefix: str, *, cache_dir: str, sequence_length: int, seed: int) -> Path:
-    """Where the index of exactly this corpus, sequence length and seed is kept.
-
-    Raises:
-        EngineRefused: there is no such corpus; trying again would not help.
+    A corpus that is not there has an index of its own, too: whoever builds it finds out.
     """
-    try:
-        state = Path(f"{prefix}.idx").stat()
-    except FileNotFoundError:
-        raise EngineRefused(
-            engine="megatron-core",
-            reason=f"{prefix}.idx: no such corpus",
-            instead="name one under data.prefix, or let data.corpus make it",
-        ) from None
-    identity = (prefix, state.st_size, state.st_mtime_ns, sequence_length, seed)
+    identity = (*(_state(prefix) for prefix in prefixes), *settings)
     key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     return Path(cache_dir) / f"samples-{key}"
 
@@ -52,3 +41,11 @@ def ensure_index(index: Path, build: Callable[[Path], object]) -> None:
             raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _state(prefix: str) -> tuple[str, int, int]:
+    try:
+        state = Path(f"{prefix}.idx").stat()
+    except FileNotFoundError:
+        return prefix, 0, 0
+    return prefix, state.st_size, state.st_mtime_ns

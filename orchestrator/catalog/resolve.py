@@ -8,6 +8,7 @@ from orchestrator.catalog.cards import accelerator_of, cluster_card, model_card
 from orchestrator.catalog.check import figure_problems
 from orchestrator.catalog.layouts import layout_of
 from orchestrator.errors import InvalidFile, Problem, UnknownName, nearest
+from orchestrator.records.batch_ramp import ramp_of, ramp_problems
 from orchestrator.records.run import Machine, ResolvedRun
 from orchestrator.specs.cluster import AcceleratorCard, ClusterCard, ClusterSpec
 from orchestrator.specs.model import ModelCard
@@ -30,7 +31,8 @@ def resolve(spec: RunSpec, *, file: str) -> ResolvedRun:
         else _looked_up(model_card, spec.model, key="model", problems=problems)
     )
     machine = _machine(spec.cluster, problems)
-    if model is None or machine is None:
+    problems += ramp_problems(spec.training)
+    if model is None or machine is None or problems:
         raise InvalidFile(file=file, problems=problems)
     layout = (
         layout_of(spec.layout, model=model, world_size=machine.world_size) if spec.layout else None
@@ -114,5 +116,5 @@ def _hosts(spec: ClusterSpec, card: ClusterCard, problems: list[Problem]) -> int
 def _steps(training: TrainingSpec) -> int:
     if training.steps is not None:
         return training.steps
-    per_step = training.global_batch_size * training.sequence_length
-    return -(-(training.tokens or per_step) // per_step)
+    samples = -(-(training.tokens or 1) // training.sequence_length)
+    return ramp_of(training).steps_for(samples)

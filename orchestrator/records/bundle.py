@@ -18,6 +18,15 @@ class BundleFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why a part of the command or the environment is there, under a heading."""
+
+    part: str
+    section: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineBundle:
     """All an engine needs on a host to run any rank of a plan.
 
@@ -34,3 +43,4 @@ class EngineBundle:
     world_size: int
     last_step: int
     prepare: tuple[tuple[str, ...], ...] = ()
+    reasons: tuple[Reason, ...] = ()

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 
+from orchestrator.records.calibration import Origin
 from orchestrator.records.layout import Layout
 from orchestrator.records.run import ResolvedRun
 from orchestrator.specs.choices import Precision
@@ -72,7 +73,9 @@ class Plan:
     """One layout of a run with its modelled costs.
 
     `mfu` counts model FLOPs (no recomputation, causal attention halved) against the dense peak
-    of the plan's precision (of BF16 for FP32 on devices without it).
+    of the plan's precision (of BF16 for FP32 on devices without it). `rates` says where the rates
+    of its products and attention come from; `interval_s` holds four of five measured steps of
+    its class, None where no such rate was fitted.
     """
 
     run: ResolvedRun
@@ -85,6 +88,8 @@ class Plan:
     model_flop_per_step: float
     mfu: float
     binding_limit: str
+    rates: Origin
+    interval_s: tuple[float, float] | None = None
 
     @property
     def step_time_s(self) -> float:
@@ -103,8 +108,11 @@ class Plan:
 
     @property
     def training_s(self) -> float:
-        """Modelled busy time of the whole training, without failures or evaluation."""
-        return self.run.steps * self.step_time_s
+        """Modelled busy time of the whole training, without failures or evaluation.
+
+        The smaller batches of a ramp are taken to run at the speed of the full one.
+        """
+        return self.run.tokens / self.run.tokens_per_step * self.step_time_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

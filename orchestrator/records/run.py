@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from orchestrator.records.batch_ramp import ramp_of
 from orchestrator.records.layout import Layout
 from orchestrator.specs.cluster import AcceleratorCard, ClusterCard
 from orchestrator.specs.model import ModelCard
@@ -51,8 +52,13 @@ class ResolvedRun:
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step: global batch x sequence length."""
+        """Tokens of one optimizer step, at the end of a batch ramp: global batch x sequence."""
         return self.training.global_batch_size * self.training.sequence_length
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole run; the last step may go past a token budget."""
+        return ramp_of(self.training).samples_after(self.steps) * self.training.sequence_length
 
 
 def padded_vocab_size(model: ModelCard, training: TrainingSpec, *, tp: int) -> int:

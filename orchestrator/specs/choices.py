@@ -11,6 +11,34 @@ class Precision(StrEnum):
     FP8 = "fp8"
 
 
+class Fp8Recipe(StrEnum):
+    """How FP8 scales are chosen (Transformer Engine's recipes, in Megatron's spelling)."""
+
+    DELAYED = "delayed"
+    TENSORWISE = "tensorwise"
+    BLOCKWISE = "blockwise"
+    MXFP8 = "mxfp8"
+
+
+class DecayStyle(StrEnum):
+    """The learning rate's shape after its warm-up."""
+
+    COSINE = "cosine"
+    LINEAR = "linear"
+    CONSTANT = "constant"
+    INVERSE_SQUARE_ROOT = "inverse-square-root"
+    WSD = "wsd"
+
+
+class WsdDecayStyle(StrEnum):
+    """How the rate falls at the end of warm-up, stable, decay (wsd)."""
+
+    EXPONENTIAL = "exponential"
+    LINEAR = "linear"
+    COSINE = "cosine"
+    MINUS_SQRT = "minus-sqrt"
+
+
 class RecomputeGranularity(StrEnum):
     """How much of the forward pass is done again in the backward pass."""
 
@@ -55,7 +83,17 @@ class CpCommType(StrEnum):
     ALL_TO_ALL = "a2a"
 
 
+class Binding(StrEnum):
+    """Which processors a rank gets; `auto` is the NUMA node of its GPU, where that is known."""
+
+    AUTO = "auto"
+    NONE = "none"
+    NUMA = "numa"
+    CORES = "cores"
+
+
 class Via(StrEnum):
     """What starts the processes."""
 
     LOCAL = "local"
+    SSH = "ssh"

@@ -1,15 +1,26 @@
 """The run file: one document that says everything about a run."""
 
-from typing import Literal, Self
+import math
+from typing import Final, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
-from orchestrator.specs.choices import Via
+from orchestrator.specs.choices import Binding, Via
 from orchestrator.specs.closed import Closed
 from orchestrator.specs.cluster import ClusterSpec
 from orchestrator.specs.layout import LayoutSpec
 from orchestrator.specs.model import ModelField
+from orchestrator.specs.remote import PreflightSpec, SshSpec, Word
 from orchestrator.specs.training import TrainingSpec
+
+_NUM_SPLITS: Final = 3  # training, evaluation, test
 
 
 class EngineSpec(Closed):
@@ -17,6 +28,14 @@ class EngineSpec(Closed):
 
     name: str = "megatron-core"
     version: str | None = Field(default=None, description="absent: the pinned one")
+    checkout: str | None = Field(
+        default=None,
+        min_length=1,
+        description="with megatron-lm: the folder of that release's sources, on every host",
+    )
+    arguments: tuple[str, ...] = Field(
+        default=(), description="with megatron-lm: more of its options, as it spells them"
+    )
 
 
 class CorpusSpec(Closed):
@@ -26,12 +45,70 @@ class CorpusSpec(Closed):
     limit_bytes: PositiveInt = 8_000_000
 
 
-class DataSpec(Closed):
-    """Tokenised text in Megatron's `.bin/.idx` format."""
+class SourceSpec(Closed):
+    """One corpus of a blend, and its share of the samples."""
 
     prefix: str = Field(min_length=1, description="path without .bin, from the working folder")
+    weight: PositiveFloat = Field(description="relative to the others': 50 and 25, or 0.5 and 0.25")
+
+
+class DataSpec(Closed):
+    """Tokenised text in Megatron's `.bin/.idx` format: one corpus, or a blend of several."""
+
+    prefix: str | None = Field(
+        default=None, min_length=1, description="path without .bin, from the working folder"
+    )
+    blend: tuple[SourceSpec, ...] = Field(default=(), description="several corpora, by weight")
+    split: str = Field(
+        default="1,0,0",
+        description="Megatron's: shares of the documents for training, evaluation and test",
+    )
+    seed: NonNegativeInt | None = Field(
+        default=None, description="of the order of samples; absent: training.seed"
+    )
+    cache_dir: str | None = Field(
+        default=None, min_length=1, description="sample indices; absent: beside the first corpus"
+    )
     end_of_document: NonNegativeInt = 256
     corpus: CorpusSpec | None = None
+
+    def sources(self) -> tuple[SourceSpec, ...]:
+        """Return the corpora with their weights; a single one has all the weight."""
+        if self.prefix is None:
+            return self.blend
+        return (SourceSpec(prefix=self.prefix, weight=1.0),)
+
+    @field_validator("split")
+    @classmethod
+    def _check_split(cls, split: str) -> str:
+        shares = [_share(word) for word in split.split(",")]
+        if len(shares) > _NUM_SPLITS or None in shares or not shares[0]:
+            msg = (
+                f"'{split}' is not a split: up to three numbers with commas, the first above 0, "
+                "as in 99,1,0"
+            )
+            raise ValueError(msg)
+        return split
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.prefix is None) == (not self.blend):
+            msg = "give either prefix (one corpus) or blend (several, each with its weight)"
+            raise ValueError(msg)
+        if self.corpus is not None and self.prefix is None:
+            msg = "corpus makes one corpus: give its prefix instead of a blend"
+            raise ValueError(msg)
+        prefixes = [source.prefix for source in self.blend]
+        twice = sorted({prefix for prefix in prefixes if prefixes.count(prefix) > 1})
+        if twice:
+            msg = f"{', '.join(twice)} is in the blend twice: add its weights up"
+            raise ValueError(msg)
+        return self
+
+    def held_out_share(self) -> float:
+        """Return the part of the documents that is evaluated on, of 1."""
+        shares = [float(word) for word in self.split.split(",")]
+        return shares[1] / sum(shares) if len(shares) > 1 else 0.0
 
 
 class CheckpointSpec(Closed):
@@ -41,6 +118,29 @@ class CheckpointSpec(Closed):
     keep: PositiveInt = 3
 
 
+class LoggingSpec(Closed):
+    """What a run writes down besides its metrics."""
+
+    interval_steps: PositiveInt = Field(default=1, description="of the rank's log, and TensorBoard")
+    tensorboard_dir: str | None = Field(
+        default=None, min_length=1, description="event files go here; absent: none are written"
+    )
+
+
+class LogsSpec(Closed):
+    """Where ranks' logs go, and how long they may become."""
+
+    folder: Word | None = Field(
+        default=None,
+        pattern=r"^/",
+        description="absolute, of each host's own; absent: the run directory",
+    )
+    limit_bytes: int = Field(
+        default=64 << 20, ge=64 << 10, description="a file this long is put aside as .1"
+    )
+    keep: int = Field(default=3, ge=0, le=100, description="how many older files stay")
+
+
 class LaunchSpec(Closed):
     """What starts the run; ports are chosen freely unless given."""
 
@@ -48,6 +148,25 @@ class LaunchSpec(Closed):
     folder: str = Field(default="runs", description="run directories are made here")
     controller_port: int | None = Field(default=None, ge=1, le=65535)
     rendezvous_port: int | None = Field(default=None, ge=1, le=65535)
+    binding: Binding = Field(
+        default=Binding.AUTO, description="processors of a rank; auto: of its GPU's NUMA node"
+    )
+    logs: LogsSpec = LogsSpec()
+    hostfile: Word | None = Field(default=None, description="with ssh: the hosts, one a line")
+    controller_host: Word | None = Field(
+        default=None, description="with ssh: this machine as hosts see it; absent: by the route"
+    )
+    interface: Word | None = Field(
+        default=None, description="with ssh: network interface of hosts for NCCL and gloo"
+    )
+    working_folder: Word | None = Field(
+        default=None, description="with ssh: where ranks run; absent: this folder, on every host"
+    )
+    venv: Word | None = Field(
+        default=None, description="with ssh: llmorch's environment on hosts; absent: as here"
+    )
+    ssh: SshSpec = SshSpec()
+    preflight: PreflightSpec = PreflightSpec()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -55,6 +174,12 @@ class LaunchSpec(Closed):
             msg = f"controller_port and rendezvous_port are both {self.controller_port}"
             raise ValueError(msg)
         return self
+
+    def ssh_settings(self) -> tuple[str, ...]:
+        """Return the names of the settings that were given and that only ssh honours."""
+        of_ssh = ("hostfile", "controller_host", "interface", "working_folder", "venv")
+        named = (*of_ssh, "ssh", "preflight")
+        return tuple(name for name in named if name in self.model_fields_set)
 
 
 class SuperviseSpec(Closed):
@@ -81,5 +206,26 @@ class RunSpec(Closed):
     engine: EngineSpec = EngineSpec()
     data: DataSpec | None = None
     checkpoint: CheckpointSpec | None = None
+    logging: LoggingSpec = LoggingSpec()
     launch: LaunchSpec = LaunchSpec()
     supervise: SuperviseSpec = SuperviseSpec()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        evaluates = self.training.evaluation is not None
+        if evaluates and self.data is not None and self.data.held_out_share() == 0:
+            msg = (
+                f"training.evaluation needs held-out documents, and data.split {self.data.split} "
+                "has none: give its second number a share, as in 99,1,0"
+            )
+            raise ValueError(msg)
+        return self
+
+
+def _share(word: str) -> float | None:
+    """A number of a split; None for what is none, or below 0."""
+    try:
+        share = float(word)
+    except ValueError:
+        return None
+    return share if 0 <= share < math.inf else None

@@ -19,8 +19,10 @@ from typing import Any
 
 import pytest
 
+from tests.engine.warm_ranks import WarmRanks
+
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 100.0
+DEADLINE_S = 200.0
 WORKER = ("-c", "from launch.workers.megatron_core.main import main; main()")
 DATA_WORKER = ("-c", "from launch.workers.data.main import main; main()")
 
@@ -171,6 +173,14 @@ def shared_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch
 
 
 @pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmRanks]:
+    """Runs whose ranks are forked with the engine imported, at a fraction of the time."""
+    own = WarmRanks(tmp_path_factory.mktemp("warm"), environment())
+    yield own
+    own.end()
+
+
+@pytest.fixture(scope="session")
 def worker_environment() -> Callable[..., dict[str, str]]:
     return environment
 
@@ -236,6 +246,7 @@ def _gpt(corpus: Path) -> Config:
             "norm_epsilon": 1e-5,
             "position_embedding": "learned_absolute",
             "rotary_base": None,
+            "rope_scaling_factor": None,
             "tied_embeddings": True,
             "qkv_bias": True,
             "linear_bias": True,
@@ -248,41 +259,54 @@ def _gpt(corpus: Path) -> Config:
             "pp": 1,
             "vpp": 1,
             "cp": 1,
+            "cp_comm_type": None,
             "ep": 1,
             "etp": 1,
             "sequence_parallel": False,
             "microbatch_group_size": None,
+            "stage_layout": None,
+            "token_dispatcher": "alltoall",
             "zero_stage": 1,
+            "overlap": [],
         },
         "recompute": {"granularity": "none", "modules": [], "layers": None},
         "training": {
             "sequence_length": 32,
             "micro_batch_size": 2,
             "global_batch_size": 8,
+            "batch_ramp": [],
             "steps": 12,
             "precision": "fp32",
+            "fp8_recipe": None,
             "seed": 7,
             "hidden_dropout": 0.0,
             "attention_dropout": 0.0,
             "optimizer": {
                 "learning_rate": 3e-3,
                 "min_learning_rate": 3e-4,
+                "initial_learning_rate": 0.0,
                 "warmup_steps": 2,
                 "decay_steps": 100,
                 "decay_style": "cosine",
+                "wsd_decay_steps": None,
+                "wsd_decay_style": None,
                 "beta1": 0.9,
                 "beta2": 0.95,
                 "epsilon": 1e-8,
                 "weight_decay": 0.1,
                 "clip_grad": 1.0,
             },
+            "evaluation": None,
         },
         "data": {
-            "prefix": str(corpus),
+            "sources": [{"prefix": str(corpus), "weight": 1.0}],
+            "split": "1,0,0",
+            "seed": 7,
             "cache_dir": str(corpus.parent / "cache"),
             "end_of_document": 256,
         },
         "checkpoint": {"interval_steps": 2},
+        "logging": {"interval_steps": 1, "tensorboard_dir": None},
     }
 
 

@@ -1,57 +1,140 @@
-"""Whatever the layout, the same training: losses equal those of one rank.
+"""Whatever the layout of a dense model, the same training: losses equal those of one rank.
 
-Every layout resumes from one checkpoint of a one-rank run, and its next ten losses are compared
-with the ones that run went on to have. The weights are thereby the same at the start, which a seed
-alone does not give: pipeline stages draw their own random numbers.
+Every layout starts from one checkpoint of a one-rank run and repeats its next thirty FP32 steps.
+The weights are thereby the same at the start, which a seed alone does not give: pipeline stages
+draw their own random numbers. A step is four microbatches of one sequence where dp is 1.
 """
 
+import math
 from typing import Any
 
 import pytest
 
-FIRST_STEP = 2
-LAST_STEP = 12
+from tests.engine.sameness import Reference, off
+
+SMALL_BUCKETS = (
+    "from launch.workers.megatron_core import model\n"
+    "config = model.DistributedDataParallelConfig\n"
+    "model.DistributedDataParallelConfig = lambda **fields: config(bucket_size=20_000, **fields)\n"
+)
+"""Megatron's buckets of 40 million parameters are one for a toy; then nothing would overlap."""
 
 GPT_LAYOUTS = {
-    "tp2-pp2": (4, {"parallel": {"tp": 2, "pp": 2}}),
-    "pp2-vpp2": (2, {"parallel": {"pp": 2, "vpp": 2}}),
-    "dp2-distributed-optimizer": (2, {}),
+    "tp2": (2, {"tp": 2}),
+    "pp2": (2, {"pp": 2}),
+    "pp4": (4, {"pp": 4}),
+    "pp2-vpp2": (2, {"pp": 2, "vpp": 2}),
+    "cp2": (2, {"cp": 2}),
+    "cp4": (4, {"cp": 4}),
+    "dp2": (2, {}),
+    "dp4-zero0-overlapped": (4, {"zero_stage": 0, "overlap": ["dp"]}),
+    "dp4-zero1-overlapped": (4, {"zero_stage": 1, "overlap": ["dp"]}),
+    "tp2-sp": (2, {"tp": 2, "sequence_parallel": True}),
+    "tp2-pp2": (4, {"tp": 2, "pp": 2}),
+    "pp2-uneven": (2, {"pp": 2, "stage_layout": "Et|tttL"}),
+    "pp2-dp2-overlapped": (4, {"pp": 2, "overlap": ["dp"]}),
 }
 LLAMA_LAYOUTS = {
-    "tp2": (2, {"parallel": {"tp": 2}}),
-    "pp2-full-recompute": (2, {"parallel": {"pp": 2}, "recompute": {"granularity": "full"}}),
-    "dp2": (2, {}),
-    "tp2-sequence-parallel": (2, {"parallel": {"tp": 2, "sequence_parallel": True}}),
+    "cp2-tp2-sp": (4, {"cp": 2, "tp": 2, "sequence_parallel": True}),
+    "cp2-pp2": (4, {"cp": 2, "pp": 2}),
+    "cp2-dp2-zero0": (4, {"cp": 2, "zero_stage": 0}),
+    "tp2-pp2-sp": (4, {"tp": 2, "pp": 2, "sequence_parallel": True}),
+    "pp2-vpp3-uneven": (2, {"pp": 2, "vpp": 3, "stage_layout": "E|t|t|t|t|L"}),
+}
+RECOMPUTE = {
+    "full": {"granularity": "full", "layers": 1},
+    "selective": {"granularity": "selective", "modules": ["core_attn", "layernorm", "mlp"]},
 }
 
 
 @pytest.fixture(scope="module")
-def llama_reference(shared_launcher, llama) -> Any:
-    """One rank, every rank keeps the optimizer state."""
-    return shared_launcher.start(llama(parallel={"zero_stage": 0})).finish()
+def gpt_reference(warm, gpt) -> Reference:
+    return Reference.of(warm, gpt)
 
 
-@pytest.mark.parametrize(("ranks", "layout"), GPT_LAYOUTS.values(), ids=GPT_LAYOUTS)
-def test_a_gpt_trains_as_on_one_rank(launcher, gpt, one_rank_gpt, ranks, layout) -> None:
-    run = launcher.start(
-        gpt(**layout), ranks=ranks, resume_from=one_rank_gpt.checkpoint(FIRST_STEP)
-    ).finish()
+@pytest.fixture(scope="module")
+def llama_reference(warm, llama) -> Reference:
+    """With Llama 3's rotary scaling, which is on top of plain rotary positions."""
 
-    assert run.losses() == pytest.approx(after_first(one_rank_gpt), abs=1e-5, rel=0)
+    def make(**changes: Any) -> dict[str, Any]:
+        scaled = {"rope_scaling_factor": 8.0, **changes.pop("model", {})}
+        return llama(model=scaled, **changes)
 
-
-@pytest.mark.parametrize(("ranks", "layout"), LLAMA_LAYOUTS.values(), ids=LLAMA_LAYOUTS)
-def test_a_llama_trains_as_on_one_rank(launcher, llama, llama_reference, ranks, layout) -> None:
-    config = llama(**layout)
-    config["parallel"]["zero_stage"] = 0
-
-    run = launcher.start(
-        config, ranks=ranks, resume_from=llama_reference.checkpoint(FIRST_STEP)
-    ).finish()
-
-    assert run.losses() == pytest.approx(after_first(llama_reference), abs=1e-5, rel=0)
+    return Reference.of(warm, make)
 
 
-def after_first(reference) -> dict[int, float]:
-    losses = reference.losses()
-    return {step: losses[step] for step in range(FIRST_STEP + 1, LAST_STEP + 1)}
+@pytest.mark.parametrize(("ranks", "parallel"), GPT_LAYOUTS.values(), ids=GPT_LAYOUTS)
+def test_a_gpt_trains_as_on_one_rank(gpt_reference, ranks, parallel) -> None:
+    before = SMALL_BUCKETS if "overlap" in parallel else ""
+
+    run = gpt_reference.repeated(ranks, {"parallel": parallel}, before=before)
+
+    assert off(run, gpt_reference.losses()) == {}
+
+
+@pytest.mark.parametrize(("ranks", "parallel"), LLAMA_LAYOUTS.values(), ids=LLAMA_LAYOUTS)
+def test_a_llama_trains_as_on_one_rank(llama_reference, ranks, parallel) -> None:
+    run = llama_reference.repeated(ranks, {"parallel": parallel})
+
+    assert off(run, llama_reference.losses()) == {}
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE.values(), ids=RECOMPUTE)
+def test_what_is_recomputed_changes_nothing(llama_reference, recompute) -> None:
+    parallel = {"tp": 2, "pp": 2, "sequence_parallel": True}
+
+    run = llama_reference.repeated(4, {"parallel": parallel, "recompute": recompute})
+
+    assert off(run, llama_reference.losses()) == {}
+
+
+def test_accumulating_four_microbatches_is_one_of_four_sequences(gpt_reference) -> None:
+    run = gpt_reference.repeated(1, {"training": {"micro_batch_size": 4}})
+
+    assert off(run, gpt_reference.losses()) == {}
+
+
+@pytest.mark.parametrize("parallel", [{"cp": 2, "tp": 2}, {"tp": 2, "pp": 2}], ids=str)
+def test_bf16_on_four_ranks_follows_bf16_on_one_within_half_a_percent(
+    warm, llama, bf16_reference, parallel
+) -> None:
+    run = bf16_reference.repeated(4, {"parallel": parallel})
+
+    assert off(run, bf16_reference.losses(), rel=5e-3) == {}
+
+
+@pytest.fixture(scope="module")
+def bf16_reference(warm, llama) -> Reference:
+    def make(**changes: Any) -> dict[str, Any]:
+        return llama(**{**changes, "training": {**changes["training"], "precision": "bf16"}})
+
+    return Reference.of(warm, make)
+
+
+def test_bf16_follows_fp32_within_two_percent(warm, llama, bf16_reference) -> None:
+    fp32 = Reference.of(warm, llama)
+
+    assert off(bf16_reference.run, fp32.losses(), rel=0.02) == {}
+
+
+@pytest.mark.parametrize("style", ["gpt_reference", "llama_reference"])
+def test_the_first_loss_is_that_of_knowing_nothing(request, style) -> None:
+    reference = request.getfixturevalue(style)
+
+    padded = 264  # rows of the embedding; the softmax runs over all of them
+    assert reference.first_loss == pytest.approx(math.log(padded), rel=0.05)
+
+
+def test_a_layout_that_trains_otherwise_is_noticed(gpt_reference) -> None:
+    """The comparison can fail: rotary positions or chunks in the wrong order change the curve."""
+    wrong = (
+        "from launch.workers.megatron_core import attention, step\n"
+        "order = step.get_batch_on_this_cp_rank\n"
+        "rank = step.parallel_state.get_context_parallel_rank\n"
+        "step.get_batch_on_this_cp_rank = lambda batch: {\n"
+        "    name: tensor.chunk(2, dim=1)[rank()] for name, tensor in batch.items()}\n"
+    )
+
+    run = gpt_reference.repeated(2, {"parallel": {"cp": 2}}, before=wrong)
+
+    assert len(off(run, gpt_reference.losses())) == 30

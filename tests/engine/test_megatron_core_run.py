@@ -89,7 +89,11 @@ def test_a_layout_of_several_ranks_runs_under_torchrun_alone(
 @pytest.mark.parametrize(
     ("ranks", "changes", "said"),
     [
-        (1, {"parallel": {"cp": 2}}, "this worker does not support cp above 1 yet"),
+        (
+            1,
+            {"parallel": {"zero_stage": 2}},
+            "2 needs Megatron-FSDP",
+        ),
         (1, {"recompute": {"granularity": "selective", "modules": ["all"]}}, "Invalid choices"),
         (2, {"parallel": {"tp": 2}, "model": {"padded_vocab_size": 265}}, "265 is not divisible"),
     ],
@@ -102,14 +106,6 @@ def test_a_refusal_is_reported_and_ends_with_its_own_code(
         assert rank.wait() == 5
         assert said in rank.of_kind("refused")[0]["reason"]
         assert "Traceback" not in rank.log.read_text()
-
-
-def test_a_missing_corpus_is_a_storage_error(launcher, gpt, tmp_path) -> None:
-    (rank,) = launcher.start(gpt(data={"prefix": str(tmp_path / "none")})).ranks
-
-    assert rank.wait() == 5
-    assert rank.of_kind("refused")
-    assert f"{tmp_path}/none.idx: no such corpus" in rank.log.read_text()
 
 
 def test_a_rank_whose_peer_is_killed_ends(launcher, gpt) -> None:

@@ -1,5 +1,6 @@
 """The megatron-core engine: what it renders is what its worker reads, and nothing is dropped."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from orchestrator.engines.contract import Engine
 from orchestrator.engines.registry import engine_names
 from orchestrator.errors import EngineRefused, ExitCode, UnknownName
 from orchestrator.records.plan import Plan
+from orchestrator.specs.choices import OverlapAxis
+from orchestrator.specs.model import ModelCard
 from orchestrator.specs.run import RunSpec
 
 EXAMPLE = "parallel_configs/tiny-gpt.local-x4.yaml"
@@ -47,8 +50,13 @@ def test_an_unknown_engine_is_refused_with_the_nearest_name():
         (("tp: 2, pp: 2", "tp: 2, sequence_parallel: true"),),
         (("zero_stage: 1", "zero_stage: 0, recompute: {granularity: full, layers: 1}"),),
         (("precision: fp32", "precision: bf16"),),
+        (("tp: 2, pp: 2", "cp: 2, pp: 2, overlap: [dp]"),),
+        (("tp: 2, pp: 2", "tp: 1, pp: 2, stage_layout: 'Et|tttL'"),),
     ],
-    ids=["example", "interleaved", "sequence-parallel", "recompute", "bf16"],
+    ids=[
+        *("example", "interleaved", "sequence-parallel", "recompute", "bf16"),
+        *("context-parallel", "uneven-stages"),
+    ],
 )
 def test_the_worker_reads_and_supports_what_is_rendered(tmp_path, text, changes):
     for old, new in changes:
@@ -87,10 +95,67 @@ def test_a_run_file_without_what_training_needs_is_refused(text, section):
     assert caught.value.exit_code is ExitCode.ENGINE_REFUSES
 
 
-def test_a_model_feature_that_the_document_cannot_say_is_refused(text):
+def of_model(text: str, **changes: object) -> Plan:
     plan = plan_of(text)
-    card = plan.run.model.model_copy(update={"rope_scaling": {"type": "llama3", "factor": 8.0}})
-    special = replace(plan, run=replace(plan.run, model=card))
+    card = ModelCard.model_validate({**plan.run.model.model_dump(), **changes})
+    return replace(plan, run=replace(plan.run, model=card))
 
-    with pytest.raises(EngineRefused, match="rope_scaling"):
-        engine().render(special)
+
+def test_a_model_feature_that_the_document_cannot_say_is_refused(text):
+    with pytest.raises(EngineRefused, match="attention_sinks"):
+        engine().render(of_model(text, attention_sinks=True))
+
+
+LLAMA3 = {
+    "type": "llama3",
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+def test_llama_3s_rotary_scaling_is_rendered_with_its_factor(text):
+    bundle = engine().render(of_model(text, rope_scaling=LLAMA3))
+
+    assert json.loads(bundle.files[0].text)["model"]["rope_scaling_factor"] == 32.0
+
+
+@pytest.mark.parametrize(
+    "change", [{"type": "yarn"}, {"high_freq_factor": 8.0}, {"beta_fast": 32}], ids=str
+)
+def test_a_rotary_scaling_that_megatron_has_not_is_refused(text, change):
+    with pytest.raises(EngineRefused, match=r"high_freq_factor 4\.0, .* and any factor"):
+        engine().render(of_model(text, rope_scaling={**LLAMA3, **change}))
+
+
+def test_experts_are_rendered_layer_by_layer(tmp_path, text):
+    experts = {
+        "num_experts": 8,
+        "router_topk": 2,
+        "moe_ffn_hidden_size": 64,
+        "layer_pattern": "[0]*1+[1]*3",
+        "score_function": "sigmoid",
+        "expert_bias": True,
+    }
+    plan = of_model(text, moe=experts, linear_bias=False)
+    layout = replace(plan.layout, tp=1, pp=1, dp=4, ep=4)
+
+    bundle = engine().render(replace(plan, layout=layout))
+
+    path = tmp_path / "arguments.json"
+    path.write_text(bundle.files[0].text)
+    arguments = read_arguments(path)
+    require_support(arguments, world_size=4)
+    assert arguments.model.moe.layers[:4] == (0, 1, 1, 1)
+    assert arguments.model.moe.shared_expert_ffn_hidden_size is None
+    assert arguments.model.moe.expert_bias_update_rate == 1e-3
+
+
+def test_what_the_worker_does_not_overlap_is_not_asked_of_it(text):
+    plan = plan_of(text)
+    layout = replace(plan.layout, overlap=(OverlapAxis.DP, OverlapAxis.TP))
+
+    bundle = engine().render(replace(plan, layout=layout))
+
+    assert json.loads(bundle.files[0].text)["parallel"]["overlap"] == ["dp"]

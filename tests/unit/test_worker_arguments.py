@@ -31,6 +31,7 @@ RIGHT: dict[str, Any] = {
         "norm_epsilon": 1e-5,
         "position_embedding": "learned_absolute",
         "rotary_base": None,
+        "rope_scaling_factor": None,
         "tied_embeddings": True,
         "qkv_bias": True,
         "linear_bias": True,
@@ -43,39 +44,73 @@ RIGHT: dict[str, Any] = {
         "pp": 2,
         "vpp": 1,
         "cp": 1,
+        "cp_comm_type": None,
         "ep": 1,
         "etp": 1,
         "sequence_parallel": False,
         "microbatch_group_size": None,
+        "stage_layout": None,
+        "token_dispatcher": "alltoall",
         "zero_stage": 1,
+        "overlap": [],
     },
     "recompute": {"granularity": "none", "modules": [], "layers": None},
     "training": {
         "sequence_length": 32,
         "micro_batch_size": 2,
         "global_batch_size": 16,
+        "batch_ramp": [],
         "steps": 10,
         "precision": "fp32",
+        "fp8_recipe": None,
         "seed": 1,
         "hidden_dropout": 0.0,
         "attention_dropout": 0.0,
         "optimizer": {
             "learning_rate": 0.001,
             "min_learning_rate": 0,
+            "initial_learning_rate": 0.0,
             "warmup_steps": 2,
             "decay_steps": 100,
             "decay_style": "cosine",
+            "wsd_decay_steps": None,
+            "wsd_decay_style": None,
             "beta1": 0.9,
             "beta2": 0.95,
             "epsilon": 1e-8,
             "weight_decay": 0.1,
             "clip_grad": 1.0,
         },
+        "evaluation": None,
     },
-    "data": {"prefix": "/data/corpus", "cache_dir": "/data/cache", "end_of_document": 256},
+    "data": {
+        "sources": [{"prefix": "/data/corpus", "weight": 1.0}],
+        "split": "1,0,0",
+        "seed": 1,
+        "cache_dir": "/data/cache",
+        "end_of_document": 256,
+    },
     "checkpoint": {"interval_steps": 5},
+    "logging": {"interval_steps": 1, "tensorboard_dir": None},
 }
 ABSENT = object()
+MOE: dict[str, Any] = {
+    "num_experts": 8,
+    "router_topk": 2,
+    "ffn_hidden_size": 32,
+    "shared_expert_ffn_hidden_size": None,
+    "layers": [0, 1, 1, 1],
+    "router_dtype": "fp32",
+    "router_score": "softmax",
+    "load_balancing": "aux_loss",
+    "aux_loss_coeff": 0.01,
+    "expert_bias_update_rate": None,
+    "num_groups": None,
+    "group_topk": None,
+    "topk_scaling_factor": None,
+    "apply_probs_on_input": False,
+}
+WITHOUT_TP = {"parallel__tp": 1}
 
 
 def written(folder: Path, **changes: object) -> Path:
@@ -115,6 +150,16 @@ def test_a_right_file_is_supported(tmp_path) -> None:
     assert require_support(arguments, world_size=8) is None
 
 
+def test_experts_are_supported(tmp_path) -> None:
+    path = written(tmp_path, model__moe=MOE, parallel__sequence_parallel=True, parallel__ep=2)
+
+    assert require_support(read_arguments(path), world_size=8) is None
+
+
+def test_ranks_that_share_a_sequence_share_its_batch(tmp_path) -> None:
+    assert read_arguments(written(tmp_path, parallel__cp=2)).dp(8) == 1
+
+
 def test_the_batch_is_shared_among_data_parallel_ranks(tmp_path) -> None:
     arguments = read_arguments(written(tmp_path))
 
@@ -137,7 +182,7 @@ def test_the_batch_is_shared_among_data_parallel_ranks(tmp_path) -> None:
         ({"recompute__modules": "core_attn"}, "recompute.modules: expected a list"),
         ({"training__optimizer": None}, "training.optimizer: expected an object, found null"),
         ({"training__optimizer__beta1": None}, "training.optimizer.beta1: expected a number"),
-        ({"data__prefix": 3}, "data.prefix: expected text, found 3"),
+        ({"data__split": 3}, "data.split: expected text, found 3"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -172,10 +217,27 @@ def test_a_missing_file_is_refused(tmp_path) -> None:
     ("changes", "said"),
     [
         ({"schema": 2}, "schema: 2 is not 1"),
-        ({"parallel__cp": 2}, "does not support cp above 1 yet"),
-        ({"parallel__ep": 2}, "does not support ep above 1 yet"),
-        ({"parallel__etp": 2}, "does not support etp above 1 yet"),
-        ({"model__moe": {"num_experts": 8}}, "model.moe: this worker does not train experts yet"),
+        ({"parallel__ep": 2}, "parallel.ep: 2 ranks would share experts, and the model has none"),
+        ({"parallel__etp": 2}, "parallel.etp: 2 ranks would share experts"),
+        ({"model__moe": {**MOE, "layers": [1]}}, "model.moe.layers: 1 entries for 4 layers"),
+        ({"model__moe": {**MOE, "router_topk": 9}}, "model.moe.router_topk: 9 of 8 experts"),
+        ({"model__moe": MOE, "parallel__ep": 3}, "parallel.ep: 3 does not divide 8 experts"),
+        ({"model__moe": MOE}, "sequence_parallel: false, and experts with tp above 1 need it"),
+        ({"model__moe": MOE, "parallel__etp": 2}, "etp: 2, and experts with biases cannot be"),
+        (
+            {"model__moe": {**MOE, "expert_bias_update_rate": 0.001}},
+            "model.moe.router_score: softmax, and a router with expert biases needs sigmoid",
+        ),
+        ({"training__fp8_recipe": "mxfp8"}, "mxfp8: of no use when precision is fp32"),
+        ({"model__rope_scaling_factor": 8.0}, "rope_scaling_factor: 8.0: of no use without rope"),
+        (
+            {"parallel__cp": 2, "training__sequence_length": 30},
+            "training.sequence_length: 30 is not a multiple of 2 x cp = 4",
+        ),
+        (
+            {"parallel__sequence_parallel": True, "training__sequence_length": 31},
+            "training.sequence_length: 31 / cp = 31 is not a multiple of tp 2",
+        ),
         ({"parallel__zero_stage": 2}, "parallel.zero_stage: 2 needs Megatron-FSDP"),
         ({"parallel__zero_stage": 3}, "parallel.zero_stage: 3 needs Megatron-FSDP"),
         ({"parallel__tp": 1, "parallel__sequence_parallel": True}, "divides activations over tp"),
@@ -191,7 +253,11 @@ def test_a_missing_file_is_refused(tmp_path) -> None:
         ({"recompute__granularity": "selective"}, "selective recompute needs some"),
         ({"recompute__modules": ["mlp"]}, "mlp: of no use when granularity is none"),
         ({"recompute__layers": 2}, "2: of no use when granularity is none"),
-        ({"parallel__tp": 3}, "tp x pp = 6 does not divide 4 ranks"),
+        ({"parallel__tp": 3}, "tp x cp x pp = 6 does not divide 4 ranks"),
+        (
+            {"model__moe": {**MOE, "num_experts": 9}, "parallel__ep": 3, **WITHOUT_TP},
+            "etp x ep x pp = 6 does not divide 4 ranks",
+        ),
         ({"training__global_batch_size": 15}, "15 is not a multiple of micro batch x dp = 2"),
         (
             {"parallel__vpp": 2, "parallel__microbatch_group_size": 1},
@@ -209,7 +275,7 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path, changes, said) -> No
 
 
 def test_a_wrong_layout_is_refused_without_importing_torch(tmp_path) -> None:
-    path = written(tmp_path, parallel__cp=2)
+    path = written(tmp_path, parallel__ep=2)
     words = f"run(['--config', {str(path)!r}], dict())"
     program = f"import sys; from launch.workers.megatron_core.main import run; code = {words}"
 
@@ -223,4 +289,4 @@ def test_a_wrong_layout_is_refused_without_importing_torch(tmp_path) -> None:
     )
 
     assert done.returncode == 5, done.stderr
-    assert done.stderr.startswith("megatron-core refuses the configuration: parallel.cp: 2")
+    assert done.stderr.startswith("megatron-core refuses the configuration: parallel.ep: 2")

@@ -3,9 +3,6 @@
 import pytest
 
 from launch.workers.sample_index import ensure_index, index_folder
-from orchestrator.errors import EngineRefused
-
-SETTINGS = {"cache_dir": "/cache", "sequence_length": 32, "seed": 1}
 
 
 def build(folder):
@@ -55,25 +52,29 @@ def test_when_another_host_was_first_its_index_is_used(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == [index]
 
 
+def folder(prefix, *settings):
+    return index_folder([str(prefix)], settings or (32, 1), cache_dir="/cache")
+
+
 def test_a_corpus_prepared_anew_has_an_index_of_its_own(tmp_path) -> None:
     prefix = tmp_path / "corpus"
     (tmp_path / "corpus.idx").write_bytes(b"short")
-    before = index_folder(str(prefix), **SETTINGS)
+    before = folder(prefix)
     (tmp_path / "corpus.idx").write_bytes(b"longer than before")
 
-    assert index_folder(str(prefix), **SETTINGS) != before
+    assert folder(prefix) != before
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"sequence_length": 64}], ids=str)
-def test_another_order_or_length_has_an_index_of_its_own(tmp_path, change) -> None:
+def test_another_order_or_length_has_an_index_of_its_own(tmp_path) -> None:
     prefix = tmp_path / "corpus"
     (tmp_path / "corpus.idx").write_bytes(b"short")
 
-    changed = index_folder(str(prefix), **{**SETTINGS, **change})
-
-    assert changed != index_folder(str(prefix), **SETTINGS)
+    assert len({folder(prefix, 32, 1), folder(prefix, 32, 2), folder(prefix, 64, 1)}) == 3
 
 
-def test_a_missing_corpus_is_named(tmp_path) -> None:
-    with pytest.raises(EngineRefused, match=r"none\.idx: no such corpus"):
-        index_folder(str(tmp_path / "none"), **SETTINGS)
+def test_another_blend_has_an_index_of_its_own(tmp_path) -> None:
+    one, other = (str(tmp_path / name) for name in ("one", "other"))
+
+    alone = index_folder([one], (32,), cache_dir="/cache")
+
+    assert index_folder([one, other], (32,), cache_dir="/cache") != alone

@@ -12,7 +12,16 @@ from enum import StrEnum
 from pathlib import Path
 
 from launch.workers.closed_json import MalformedError, read_object
+from launch.workers.megatron_core.programme import (
+    BatchPhaseArguments,
+    CheckpointArguments,
+    DataArguments,
+    EvaluationArguments,
+    LoggingArguments,
+    OptimizerArguments,
+)
 from orchestrator.errors import EngineRefused, Problem
+from orchestrator.records.batch_ramp import BatchPhase, BatchRamp
 
 ENGINE = "megatron-core"
 SCHEMA = 1
@@ -48,25 +57,91 @@ class Granularity(StrEnum):
 
 
 class Precision(StrEnum):
-    """The type of parameters and activations; optimizer state is fp32 in both."""
+    """The type of matrix products; gradients and optimizer state are fp32 in all of them."""
 
     FP32 = "fp32"
     BF16 = "bf16"
+    FP8 = "fp8"
 
 
-class DecayStyle(StrEnum):
-    """The learning rate's shape after warm-up."""
+class Fp8Recipe(StrEnum):
+    """How FP8 tensors are scaled, in Megatron's spelling."""
 
-    COSINE = "cosine"
-    LINEAR = "linear"
-    CONSTANT = "constant"
+    DELAYED = "delayed"
+    TENSORWISE = "tensorwise"
+    BLOCKWISE = "blockwise"
+    MXFP8 = "mxfp8"
+
+
+class Overlap(StrEnum):
+    """A parallel axis whose communication hides behind computation."""
+
+    DP = "dp"
+    PP = "pp"
+
+
+class CpCommType(StrEnum):
+    """How Transformer Engine's attention moves keys and values; ours gathers them."""
+
+    P2P = "p2p"
+    ALL_GATHER = "allgather"
+    ALL_TO_ALL = "a2a"
+
+
+class RouterDtype(StrEnum):
+    """The type in which a router chooses; bf16 is whatever the layers compute in."""
+
+    BF16 = "bf16"
+    FP32 = "fp32"
+
+
+class RouterScore(StrEnum):
+    """What makes weights of a router's logits."""
+
+    SOFTMAX = "softmax"
+    SIGMOID = "sigmoid"
+
+
+class LoadBalancing(StrEnum):
+    """What the auxiliary loss balances: a microbatch, each of its sequences, or nothing."""
+
+    NONE = "none"
+    AUX_LOSS = "aux_loss"
+    SEQ_AUX_LOSS = "seq_aux_loss"
+
+
+class TokenDispatcher(StrEnum):
+    """How tokens reach their experts."""
+
+    ALL_TO_ALL = "alltoall"
+    ALL_GATHER = "allgather"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoeArguments:
+    """The experts; `layers` says of each decoder layer whether it has them (1) or is dense (0)."""
+
+    num_experts: int
+    router_topk: int
+    ffn_hidden_size: int
+    shared_expert_ffn_hidden_size: int | None
+    layers: tuple[int, ...]
+    router_dtype: RouterDtype
+    router_score: RouterScore
+    load_balancing: LoadBalancing
+    aux_loss_coeff: float
+    expert_bias_update_rate: float | None
+    num_groups: int | None
+    group_topk: int | None
+    topk_scaling_factor: float | None
+    apply_probs_on_input: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelArguments:
     """The model's dimensions; `padded_vocab_size` is what the embedding has.
 
-    `moe` is kept as it is written: it is refused as a whole, so its keys have no meaning yet.
+    `rope_scaling_factor` is Llama 3's; the rest of that scaling Megatron holds fixed.
     """
 
     num_layers: int
@@ -84,27 +159,35 @@ class ModelArguments:
     norm_epsilon: float
     position_embedding: PositionEmbedding
     rotary_base: int | None
+    rope_scaling_factor: float | None
     tied_embeddings: bool
     qkv_bias: bool
     linear_bias: bool
     qk_norm: bool
     init_std: float
-    moe: dict[str, object] | None
+    moe: MoeArguments | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParallelArguments:
-    """The layout; `vpp` counts model chunks per pipeline rank, 1 meaning no interleaving."""
+    """The layout; `vpp` counts model chunks per pipeline rank, 1 meaning no interleaving.
+
+    `stage_layout` is Megatron's text (`E|(t|)*126,L`); null gives every stage the same layers.
+    """
 
     tp: int
     pp: int
     vpp: int
     cp: int
+    cp_comm_type: CpCommType | None
     ep: int
     etp: int
     sequence_parallel: bool
     microbatch_group_size: int | None
+    stage_layout: str | None
+    token_dispatcher: TokenDispatcher
     zero_stage: int
+    overlap: tuple[Overlap, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,50 +200,21 @@ class RecomputeArguments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OptimizerArguments:
-    """AdamW and its learning rate schedule, in steps."""
-
-    learning_rate: float
-    min_learning_rate: float
-    warmup_steps: int
-    decay_steps: int
-    decay_style: DecayStyle
-    beta1: float
-    beta2: float
-    epsilon: float
-    weight_decay: float
-    clip_grad: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingArguments:
-    """Batch, length and precision; `global_batch_size` counts sequences."""
+    """Batch, length and precision; `global_batch_size` counts sequences, at the end of a ramp."""
 
     sequence_length: int
     micro_batch_size: int
     global_batch_size: int
+    batch_ramp: tuple[BatchPhaseArguments, ...]
     steps: int
     precision: Precision
+    fp8_recipe: Fp8Recipe | None
     seed: int
     hidden_dropout: float
     attention_dropout: float
     optimizer: OptimizerArguments
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataArguments:
-    """The indexed corpus (`prefix`.bin and .idx), and where its sample indices are cached."""
-
-    prefix: str
-    cache_dir: str
-    end_of_document: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointArguments:
-    """How often a checkpoint is staged, besides at the last step."""
-
-    interval_steps: int
+    evaluation: EvaluationArguments | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,16 +228,36 @@ class Arguments:
     training: TrainingArguments
     data: DataArguments
     checkpoint: CheckpointArguments
+    logging: LoggingArguments
 
     def dp(self, world_size: int) -> int:
         """Data-parallel degree in a world of that many ranks."""
-        return world_size // (self.parallel.tp * self.parallel.pp)
+        parallel = self.parallel
+        return world_size // (parallel.tp * parallel.cp * parallel.pp)
 
-    def num_microbatches(self, world_size: int) -> int:
-        """Microbatches one rank runs in a step."""
-        return self.training.global_batch_size // (
-            self.training.micro_batch_size * self.dp(world_size)
-        )
+    def num_microbatches(self, world_size: int, *, batch_size: int | None = None) -> int:
+        """Microbatches one rank runs of a global batch; without one, of that at a ramp's end."""
+        batch = self.training.global_batch_size if batch_size is None else batch_size
+        return batch // (self.training.micro_batch_size * self.dp(world_size))
+
+    def ramp(self) -> BatchRamp:
+        """The batch size of each step."""
+        phases = [BatchPhase(first_step=0, first_sample=0, global_batch_size=self._first_batch())]
+        for given in self.training.batch_ramp[1:]:
+            before = phases[-1]
+            samples = (given.first_step - before.first_step) * before.global_batch_size
+            phases.append(
+                BatchPhase(
+                    first_step=given.first_step,
+                    first_sample=before.first_sample + samples,
+                    global_batch_size=given.global_batch_size,
+                )
+            )
+        return BatchRamp(phases=tuple(phases))
+
+    def _first_batch(self) -> int:
+        ramp = self.training.batch_ramp
+        return ramp[0].global_batch_size if ramp else self.training.global_batch_size
 
 
 def read_arguments(path: Path) -> Arguments:

@@ -2,8 +2,8 @@
 
 A staged checkpoint holds the weights, the optimizer's state, the step (which is also the learning
 rate's position), the consumed samples, the random states and the arguments. Weights and optimizer
-state are stored by their global names and shapes, so they load into another tp, pp or dp; random
-states belong to a (pp, tp) place and load only into the same one.
+state are stored by their global names and shapes, so they load into another layout and ZeRO stage;
+random states belong to a place in a layout and load only into the same one.
 """
 
 import json
@@ -22,18 +22,27 @@ from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSystemWriterAsync
 from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 
-from launch.workers.megatron_core import random_states
+from launch.workers.megatron_core import changes, optimizer_state, random_states
 from launch.workers.megatron_core.arguments import ENGINE, Arguments
 from launch.workers.megatron_core.engine import Engine
 from launch.workers.megatron_core.log import log
 from orchestrator.errors import EngineRefused
 
-# The other formats cannot change tp or pp, or do not work with torch's Adam in 0.16.1.
-_OPTIMIZER_FORMAT: Final = {
-    "distrib_optim_sharding_type": "fully_reshardable",
-    "distrib_optim_fully_reshardable_mem_efficient": False,
-}
 _GROUP_STATE: Final = ("params", "step")  # what of a parameter group is not a setting
+
+
+def require_psutil() -> None:
+    """Refuse before training what would fail at the first checkpoint.
+
+    megatron-core does not declare that it needs psutil: its writer dies of it, and whoever waits
+    for the writer waits forever.
+
+    Raises:
+        EngineRefused: psutil is not installed.
+    """
+    if not filesystem_async.HAVE_PSUTIL:
+        reason = "psutil is not installed, and megatron-core cannot save a checkpoint without it"
+        raise EngineRefused(engine=ENGINE, reason=reason, instead="pip install psutil")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +66,13 @@ class Checkpointer:
             shutil.rmtree(folder, ignore_errors=True)  # what an earlier try left under this name
             folder.mkdir(parents=True)
         dist.barrier()
-        state = self._sharded_state(is_loading=False)
+        self.engine.model.gather_weights()
+        models = self._models()
+        optimizer = optimizer_state.described(self.engine.optimizer, models, is_loading=False)
+        state: dict[str, Any] = {**models, "optimizer": optimizer_state.sharded(optimizer)}
         state["random"] = random_states.sharded()
         state["position"] = asdict(position)
+        state["world_size"] = dist.get_world_size()
         state["arguments"] = json.dumps(asdict(self.arguments), sort_keys=True)
         dist_checkpointing.save(state, str(folder), sharded_strategy=_InProcessSave())
         if dist.get_rank() == 0:
@@ -72,11 +85,17 @@ class Checkpointer:
         Raises:
             EngineRefused: it is another model's, or its optimizer state has another form.
         """
-        saved = json.loads(dist_checkpointing.load_common_state_dict(str(folder))["arguments"])
+        common = dist_checkpointing.load_common_state_dict(str(folder))
+        saved = json.loads(common["arguments"])
         now = json.loads(json.dumps(asdict(self.arguments)))
         _require_same(saved, now, folder)
-        wanted = self._sharded_state(is_loading=True)
-        there, here = (f"tp {p['tp']} pp {p['pp']}" for p in (saved["parallel"], now["parallel"]))
+        for remark in changes.remarks(saved, now):
+            log(remark)
+        models = self._models()
+        optimizer = optimizer_state.described(self.engine.optimizer, models, is_loading=True)
+        wanted: dict[str, Any] = {**models, "optimizer": optimizer_state.sharded(optimizer)}
+        there = random_states.home(saved["parallel"], world_size=common["world_size"])
+        here = random_states.home(now["parallel"], world_size=dist.get_world_size())
         if there == here:
             wanted["random"] = random_states.sharded()
         else:
@@ -84,43 +103,54 @@ class Checkpointer:
         loaded = dist_checkpointing.load(wanted, str(folder))
         for i, chunk in enumerate(self.engine.model.bare_chunks):
             chunk.load_state_dict(loaded[f"model{i}"])
-        self._load_optimizer(loaded["optimizer"])
+        position = Position(**loaded["position"])
+        self._load_optimizer(optimizer, loaded["optimizer"], step=position.step)
         if "random" in loaded:
             random_states.restore(loaded["random"])
-        position = Position(**loaded["position"])
         self.engine.schedule.step(position.step)
         return position
 
-    def _load_optimizer(self, state: dict[str, Any]) -> None:
-        """Take the state; keep the settings of this run, which Megatron would take as well."""
+    def _load_optimizer(self, state: dict[str, Any], loaded: dict[str, Any], *, step: int) -> None:
+        """Take the state; keep the settings of this run, which Megatron may take as well."""
         settings = [
             {key: value for key, value in group.items() if key not in _GROUP_STATE}
             for group in self.engine.optimizer.param_groups
         ]
-        self.engine.optimizer.load_state_dict(state)
+        optimizer_state.load(self.engine.optimizer, state, loaded, step=step)
         for group, own in zip(self.engine.optimizer.param_groups, settings, strict=True):
             group.update(own)
 
-    def _sharded_state(self, *, is_loading: bool) -> dict[str, Any]:
+    def _models(self) -> dict[str, Any]:
         chunks = enumerate(self.engine.model.bare_chunks)
-        models = {f"model{i}": chunk.sharded_state_dict() for i, chunk in chunks}
-        optimizer = self.engine.optimizer.sharded_state_dict(
-            dict(models), is_loading=is_loading, metadata=_OPTIMIZER_FORMAT
-        )
-        return {**models, "optimizer": optimizer}
+        return {f"model{i}": chunk.sharded_state_dict() for i, chunk in chunks}
 
 
 def _require_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Refuse a checkpoint whose weights or optimizer state cannot be this run's."""
-    kept = [("model", key) for key in now["model"]]
+    there, here = _identity(saved), _identity(now)
     differing = [
-        f"{key} is {saved[section].get(key)} there and {now[section][key]} here"
-        for section, key in (*kept, ("parallel", "zero_stage"), ("training", "precision"))
-        if saved[section].get(key) != now[section][key]
+        f"{key} is {there.get(key)} there and {here.get(key)} here"
+        for key in {**here, **there}
+        if there.get(key) != here.get(key)
     ]
     if differing:
         reason = f"cannot resume from {folder}: {'; '.join(differing)}"
-        raise EngineRefused(engine=ENGINE, reason=reason)
+        raise EngineRefused(engine=ENGINE, reason=reason, instead=_instead(there, here))
+
+
+def _instead(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """What would make them the same. Padding follows tp, so a change of tp alone changes it."""
+    if {**there, "padded_vocab_size": None} == {**here, "padded_vocab_size": None}:
+        return "choose training.vocab_padding_multiple so that it times tp stays what it was"
+    return "resume with the model and precision of the checkpoint, or start a run of its own"
+
+
+def _identity(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What weights and optimizer state depend on; the layout is not of it."""
+    model = dict(arguments["model"])
+    moe = model.pop("moe") or {}
+    experts = {f"moe.{key}": value for key, value in moe.items()}
+    return {**model, **experts, "precision": arguments["training"]["precision"]}
 
 
 class _InProcessSave(TorchDistSaveShardedStrategy):  # type: ignore[misc]  # untyped engine
@@ -134,10 +164,15 @@ class _InProcessSave(TorchDistSaveShardedStrategy):  # type: ignore[misc]  # unt
     def __init__(self) -> None:
         super().__init__("torch_dist", 1, thread_count=1)
 
-    def async_save(self, sharded_state_dict: Any, checkpoint_dir: Path) -> AsyncRequest:  # noqa: ANN401
+    def async_save(  # `strategy` is named by later releases, and "mcore" when they save at once
+        self,
+        sharded_state_dict: Any,  # noqa: ANN401
+        checkpoint_dir: Path,
+        **strategy: str,
+    ) -> AsyncRequest:
         # A plain queue where Megatron would start its manager.
         filesystem_async._results_queue = queue.Queue()  # noqa: SLF001
-        request = super().async_save(sharded_state_dict, checkpoint_dir)
+        request = super().async_save(sharded_state_dict, checkpoint_dir, **strategy)
         if request.async_fn is None:
             return request
         transforms, _ = request.async_fn.args

@@ -1,7 +1,4 @@
-"""How a rank finds the others, and the process groups of its layout.
-
-Written for both devices and run here on the CPU alone: gloo without a GPU, NCCL with one.
-"""
+"""How a rank finds the others, and the process groups of its layout."""
 
 from datetime import timedelta
 from typing import Final
@@ -11,6 +8,7 @@ import torch.distributed as dist
 from megatron.core import parallel_state
 
 from launch.workers.megatron_core.arguments import ParallelArguments
+from launch.workers.megatron_core.device import Device
 from launch.workers.world import World
 
 _RENDEZVOUS_TIMEOUT: Final = timedelta(minutes=5)
@@ -18,7 +16,7 @@ _RENDEZVOUS_TIMEOUT: Final = timedelta(minutes=5)
 _COLLECTIVE_TIMEOUT: Final = timedelta(minutes=30)
 
 
-def join(world: World) -> None:
+def join(world: World, device: Device) -> None:
     """Meet the other ranks of this generation."""
     store = dist.TCPStore(  # type: ignore[attr-defined]  # public, not in its __all__
         world.master_addr,
@@ -27,13 +25,12 @@ def join(world: World) -> None:
         is_master=world.hosts_store,
         timeout=_RENDEZVOUS_TIMEOUT,
     )
-    on_gpu = torch.cuda.is_available()
-    if on_gpu:
+    if device.is_gpu:
         torch.cuda.set_device(world.local_rank)
     # Keys of this generation only: a rank that is late from the last one meets nobody.
     own = dist.PrefixStore(f"generation-{world.generation}", store)  # type: ignore[attr-defined]
     dist.init_process_group(
-        "nccl" if on_gpu else "gloo",
+        device.backend,
         store=own,
         rank=world.rank,
         world_size=world.size,
@@ -47,6 +44,9 @@ def make_groups(parallel: ParallelArguments) -> None:
         tensor_model_parallel_size=parallel.tp,
         pipeline_model_parallel_size=parallel.pp,
         virtual_pipeline_model_parallel_size=parallel.vpp if parallel.vpp > 1 else None,
+        context_parallel_size=parallel.cp,
+        expert_model_parallel_size=parallel.ep,
+        expert_tensor_parallel_size=parallel.etp,
         distributed_timeout_minutes=int(_COLLECTIVE_TIMEOUT.total_seconds() // 60),
         create_gloo_process_groups=False,
     )

@@ -11,8 +11,10 @@ from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
 from launch.workers.megatron_core import distributed, patches, random_states
 from launch.workers.megatron_core.arguments import ENGINE, Arguments
+from launch.workers.megatron_core.device import Device
+from launch.workers.megatron_core.learning_rate import build_schedule
 from launch.workers.megatron_core.model import Model, build_model
-from launch.workers.megatron_core.optimizer import build_optimizer, build_schedule
+from launch.workers.megatron_core.optimizer import build_optimizer
 from orchestrator.errors import EngineRefused
 
 
@@ -25,7 +27,7 @@ class Engine:
     schedule: OptimizerParamScheduler
 
 
-def build_engine(arguments: Arguments) -> Engine:
+def build_engine(arguments: Arguments, device: Device) -> Engine:
     """Build everything in its first state.
 
     Raises:
@@ -35,9 +37,9 @@ def build_engine(arguments: Arguments) -> Engine:
         patches.apply()
         distributed.make_groups(arguments.parallel)
         random_states.seed(arguments.training.seed)
-        model = build_model(arguments)
+        model = build_model(arguments, device)
         optimizer = build_optimizer(arguments, model)
-        schedule = build_schedule(arguments, optimizer)
+        schedule = build_schedule(arguments.training.optimizer, optimizer)
     return Engine(model=model, optimizer=optimizer, schedule=schedule)
 
 

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.wire import RankPhase, RefusedLine
+from launch.workers.corpus_files import require_corpora
 from launch.workers.leave import LeaveRequest
 from launch.workers.megatron_core.arguments import Arguments, read_arguments
+from launch.workers.megatron_core.refusals import require_programme
 from launch.workers.megatron_core.support import require_support
 from launch.workers.report import Reporter, die_with_parent
 from launch.workers.sample_index import index_folder
+from launch.workers.voice import speaks_first
 from launch.workers.world import World
 from orchestrator.errors import EngineRefused, ExitCode, LlmorchError
 
@@ -39,13 +42,17 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
     """Train as told; what a user can solve is said in a line, anything else is a traceback."""
     options = _parse(words, environment)
     reporter = Reporter.from_environment(environment)
+    world = World.from_environment(environment)
     try:
-        _train(options, reporter, environment)
+        arguments = _accepted(options, world)
+    except EngineRefused as error:  # every rank reads the same
+        return _refuse(error, reporter, aloud=world.rank == 0)
+    try:
+        _train(arguments, options, reporter, world)
     except EngineRefused as error:
-        reporter.send(RefusedLine(reason=error.reason))
-        return _say(error)
+        return _refuse(error, reporter, aloud=speaks_first())
     except LlmorchError as error:
-        return _say(error)
+        return _say(str(error), error)
     return ExitCode.OK
 
 
@@ -68,10 +75,16 @@ def _parse(words: Sequence[str], environment: Mapping[str, str]) -> Options:
     )
 
 
-def _train(options: Options, reporter: Reporter, environment: Mapping[str, str]) -> None:
-    world = World.from_environment(environment)
+def _accepted(options: Options, world: World) -> Arguments:
     arguments = read_arguments(options.config)
     require_support(arguments, world_size=world.size)
+    require_programme(arguments, world_size=world.size)
+    return arguments
+
+
+def _train(arguments: Arguments, options: Options, reporter: Reporter, world: World) -> None:
+    if world.local_rank == 0:  # the host's one voice; the others wait in the rendezvous
+        require_corpora(arguments.data.prefixes)
     index = _index_of(arguments)
     if reporter.pipe is not None:
         die_with_parent()
@@ -93,12 +106,13 @@ def _train(options: Options, reporter: Reporter, environment: Mapping[str, str])
 
 
 def _index_of(arguments: Arguments) -> Path:
-    return index_folder(
-        arguments.data.prefix,
-        cache_dir=arguments.data.cache_dir,
-        sequence_length=arguments.training.sequence_length,
-        seed=arguments.training.seed,
-    )
+    data, training = arguments.data, arguments.training
+    settings: list[object] = [training.sequence_length, data.seed, data.split]
+    if len(data.sources) > 1:  # then which corpus a sample comes from is part of the index
+        num_samples = arguments.ramp().samples_after(training.steps)
+        settings += [num_samples, *(source.weight for source in data.sources)]
+    settings.append(training.evaluation)
+    return index_folder(data.prefixes, settings, cache_dir=data.cache_dir)
 
 
 def _prepare_torch(reporter: Reporter) -> None:
@@ -116,6 +130,13 @@ def _prepare_torch(reporter: Reporter) -> None:
         mark_collectives(reporter.mark)
 
 
-def _say(error: LlmorchError) -> ExitCode:
-    sys.stderr.write(f"{error}\n")
+def _refuse(error: EngineRefused, reporter: Reporter, *, aloud: bool) -> ExitCode:
+    # What would work is a part of what the controller is told.
+    reason = f"{error.reason}\n  {error.instead}" if error.instead else error.reason
+    reporter.send(RefusedLine(reason=reason))
+    return _say(str(error) if aloud else "refused: another rank's log says why", error)
+
+
+def _say(text: str, error: LlmorchError) -> ExitCode:
+    sys.stderr.write(f"{text}\n")
     return error.exit_code

@@ -1,22 +1,22 @@
-"""Builds Megatron's optimizer and learning rate schedule."""
+"""Builds Megatron's optimizer."""
 
 from typing import Any, Final
 
 import torch
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
-from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
-from launch.workers.megatron_core.arguments import Arguments, Precision
+from launch.workers.megatron_core.arguments import Arguments, Overlap
 from launch.workers.megatron_core.model import DTYPES, Model
 
 # Torch's; NVIDIA's fused Adam keeps its step elsewhere and allocates for itself.
-_TORCH_ADAM: Final = (torch.optim.Adam, torch.optim.AdamW)
+TORCH_ADAM: Final = (torch.optim.Adam, torch.optim.AdamW)
 
 
 def build_optimizer(arguments: Arguments, model: Model) -> Any:  # noqa: ANN401 - untyped engine
     """AdamW over this rank's parameters, its state allocated."""
     settings = arguments.training.optimizer
-    precision = arguments.training.precision
+    dtype = DTYPES[arguments.training.precision]
+    sharded = arguments.parallel.zero_stage == 1
     config = OptimizerConfig(
         optimizer="adam",
         lr=settings.learning_rate,
@@ -26,31 +26,14 @@ def build_optimizer(arguments: Arguments, model: Model) -> Any:  # noqa: ANN401 
         adam_beta2=settings.beta2,
         adam_eps=settings.epsilon,
         clip_grad=settings.clip_grad,
-        bf16=precision is Precision.BF16,
-        params_dtype=DTYPES[precision],
-        use_distributed_optimizer=arguments.parallel.zero_stage == 1,
+        bf16=dtype is torch.bfloat16,
+        params_dtype=dtype,
+        use_distributed_optimizer=sharded,
+        overlap_param_gather=sharded and Overlap.DP in arguments.parallel.overlap,
     )
     optimizer = get_megatron_optimizer(config, model.chunks, use_gloo_process_groups=False)
     _allocate_state(optimizer)
     return optimizer
-
-
-def build_schedule(arguments: Arguments, optimizer: Any) -> OptimizerParamScheduler:  # noqa: ANN401
-    """The learning rate as a function of the step, with constant weight decay."""
-    settings = arguments.training.optimizer
-    return OptimizerParamScheduler(
-        optimizer,
-        init_lr=0.0,
-        max_lr=settings.learning_rate,
-        min_lr=settings.min_learning_rate,
-        lr_warmup_steps=settings.warmup_steps,
-        lr_decay_steps=settings.decay_steps,
-        lr_decay_style=settings.decay_style.value,
-        start_wd=settings.weight_decay,
-        end_wd=settings.weight_decay,
-        wd_incr_steps=settings.decay_steps,
-        wd_incr_style="constant",
-    )
 
 
 def _allocate_state(optimizer: Any) -> None:  # noqa: ANN401
@@ -61,7 +44,7 @@ def _allocate_state(optimizer: Any) -> None:  # noqa: ANN401
     """
     for part in getattr(optimizer, "chained_optimizers", [optimizer]):
         inner = part.optimizer
-        if not isinstance(inner, _TORCH_ADAM):
+        if not isinstance(inner, TORCH_ADAM):
             continue
         for parameter in (p for group in inner.param_groups for p in group["params"]):
             inner.state[parameter] = {

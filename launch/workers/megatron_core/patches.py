@@ -9,19 +9,27 @@ from typing import Any
 
 import torch
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+from megatron.core.tensor_parallel import random as recompute
+from megatron.core.transformer.moe import moe_utils, token_dispatcher
 from megatron.core.transformer.torch_norm import WrappedTorchNorm
 
 
+@functools.cache
 def apply() -> None:
-    """Apply every repair."""
-    _allow_sequence_parallel_norm()
-    _keep_adam_steps_apart()
+    """Apply every repair, once and for good in this process."""
+    allow_sequence_parallel_norm()
+    keep_adam_steps_apart()
+    load_what_is_stored()
+    let_ranks_hold_no_state()
+    route_without_transformer_engine()
+    recompute_without_transformer_engine()
+    count_tokens_on_the_host()
 
 
 # Any: these stand in front of an untyped engine's functions.
 
 
-def _allow_sequence_parallel_norm() -> None:
+def allow_sequence_parallel_norm() -> None:
     """Torch's norms work on tokens one by one, and yet are refused with sequence parallelism.
 
     What is missing is only the tag by which `finalize_model_grads` sums their gradients over tp.
@@ -40,21 +48,87 @@ def _allow_sequence_parallel_norm() -> None:
     WrappedTorchNorm.__new__ = staticmethod(tagged)
 
 
-def _keep_adam_steps_apart() -> None:
+def keep_adam_steps_apart() -> None:
     """Loading gives all parameters one `step` tensor, which each of them then counts up.
 
-    Adam's bias correction is silently wrong after a resume. The same place also asks a checkpoint
-    for a `step` per parameter, which it does not hold: answer with the parameter's own.
+    Adam's bias correction is silently wrong after a resume.
+    """
+    load = DistributedOptimizer.load_state_dict
+
+    @functools.wraps(load)
+    def apart(self: Any, state_dict: Any) -> None:  # noqa: ANN401
+        load(self, state_dict)
+        for state in self.optimizer.state.values():
+            if "step" in state:
+                state["step"] = state["step"].clone()
+
+    DistributedOptimizer.load_state_dict = apart
+
+
+def load_what_is_stored() -> None:
+    """Loading asks for a `step` for each parameter, and for the parameter itself.
+
+    A checkpoint has neither: the step comes with the parameter groups, and in FP32 the parameter is
+    the weight that has been loaded already. Answer with the optimizer's own.
     """
     load = DistributedOptimizer._set_main_param_and_optimizer_states  # noqa: SLF001 - the repair
 
     @functools.wraps(load)
-    def apart(self: Any, model_param: Any, tensors: dict[str, torch.Tensor]) -> None:  # noqa: ANN401
+    def filled(self: Any, model_param: Any, tensors: dict[str, torch.Tensor]) -> None:  # noqa: ANN401
         group, order = self.model_param_group_index_map[model_param]
-        state = self.optimizer.state[self.optimizer.param_groups[group]["params"][order]]
-        if "step" in state:
-            state["step"] = state["step"].clone()
-            tensors = {"step": state["step"], **tensors}
-        load(self, model_param, tensors)
+        own = self.optimizer.param_groups[group]["params"][order]
+        load(self, model_param, {"param": own, **self.optimizer.state[own], **tensors})
 
-    DistributedOptimizer._set_main_param_and_optimizer_states = apart  # noqa: SLF001 - the repair
+    DistributedOptimizer._set_main_param_and_optimizer_states = filled  # noqa: SLF001 - the repair
+
+
+def let_ranks_hold_no_state() -> None:
+    """A distributed optimizer asserts that it has counted steps, and has none without parameters.
+
+    So it is for experts on a pipeline stage that has none.
+    """
+    describe = DistributedOptimizer.state_dict
+
+    @functools.wraps(describe)
+    def described(self: Any) -> Any:  # noqa: ANN401
+        inner = self.optimizer
+        if inner.state or not isinstance(inner, torch.optim.Adam | torch.optim.AdamW):
+            return describe(self)
+        inner.state["nothing"] = {"step": torch.tensor(0.0)}
+        try:
+            return describe(self)
+        finally:
+            del inner.state["nothing"]
+
+    DistributedOptimizer.state_dict = described
+
+
+def route_without_transformer_engine() -> None:
+    """The router asks whether a function of Transformer Engine's is None, and it is undefined."""
+    if not hasattr(moe_utils, "te_general_gemm"):
+        moe_utils.te_general_gemm = None
+
+
+def recompute_without_transformer_engine() -> None:
+    """Recomputed norms ask Transformer Engine about FP8, as `fp8=False` is taken for a format."""
+    if hasattr(recompute, "FP8GlobalStateManager"):
+        return
+    build = recompute.CheckpointWithoutOutput.__init__
+
+    @functools.wraps(build)
+    def built(self: Any, fp8: Any = None) -> None:  # noqa: ANN401
+        build(self, fp8=fp8 or None)
+
+    recompute.CheckpointWithoutOutput.__init__ = built
+
+
+def count_tokens_on_the_host() -> None:
+    """Tokens per expert become numbers only when they come from a GPU; all-to-all needs numbers."""
+    move = token_dispatcher.maybe_move_tensor_to_cpu
+
+    @functools.wraps(move)
+    def moved(tensor: Any, *, as_numpy: bool = False, **options: Any) -> Any:  # noqa: ANN401
+        result = move(tensor, as_numpy=as_numpy, **options)
+        return result.numpy() if as_numpy and torch.is_tensor(result) else result
+
+    token_dispatcher.maybe_move_tensor_to_cpu = moved

@@ -1,7 +1,9 @@
 """Lets megatron-core run without a GPU: its CUDA calls answer for the CPU.
 
 megatron-core 0.16.1 trains over gloo unmodified but for calls that name CUDA outright: random
-states, `device="cuda"` literals, the current device, and two checks of a tensor's type as text.
+states, `device="cuda"` literals, the current device, the streams on which it moves counts of
+tokens to the host, and two checks of a tensor's type as text; and but for two collectives on
+tensors of unequal lengths, which gloo does not have (experts cut by etp).
 Each is replaced by what it means on a CPU. Install before megatron is imported, and only when
 torch has no GPU; on a GPU nothing here runs.
 """
@@ -13,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
+import torch.distributed as dist
 from torch.utils._device import _device_constructors
 
 _CPU: Final = torch.device("cpu")
@@ -31,9 +34,11 @@ _FACTORIES: Final = (
 )
 
 
+@functools.cache
 def install() -> None:
-    """Replace what megatron-core asks of CUDA; for good, in this process."""
+    """Replace what megatron-core asks of CUDA; once and for good, in this process."""
     _replace(torch.cuda, _device_calls())
+    _replace(torch.cuda, _stream_calls())
     _replace(torch.cuda, _random_state_calls())
     _replace(torch.cuda.random, {"get_rng_state": lambda *_, **__: torch.get_rng_state()})
     # This cached list must hold the original factories, or `with torch.device("meta")` misses
@@ -46,6 +51,8 @@ def install() -> None:
     # Megatron compiles small functions when it is imported; what a CPU runs of them runs as well
     # uncompiled, without a compiler, and the import is a second shorter.
     _replace(torch, {"compile": _uncompiled})
+    _replace(dist, {"all_gather": _of_any_lengths(dist.all_gather)})
+    _replace(dist, {"reduce_scatter": _into_any_lengths(dist.reduce_scatter)})
     _expect_no_gpu_libraries()
 
 
@@ -71,6 +78,27 @@ def _device_calls() -> dict[str, object]:
         "synchronize": lambda *_, **__: None,
         "empty_cache": lambda *_, **__: None,
     }
+
+
+class _NoStream:
+    """Stands for a CUDA stream, its events and its context: on a CPU all is done in order."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def wait_stream(self, _: object) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def record_event(self, _: object = None) -> "_NoStream":
+        return self
+
+
+def _stream_calls() -> dict[str, object]:
+    return {"Stream": _NoStream, "current_stream": _NoStream, "stream": _NoStream}
 
 
 def _random_state_calls() -> dict[str, object]:
@@ -118,6 +146,42 @@ def _spoken_as_cuda(tensor_type: Callable[..., Any]) -> Callable[..., Any]:
         return answer
 
     return spoken
+
+
+def _of_any_lengths(all_gather: Callable[..., Any]) -> Callable[..., Any]:
+    """Gather tensors whose first dims differ, as NCCL does: padded to the longest."""
+
+    @functools.wraps(all_gather)
+    def gathered(parts: list[torch.Tensor], own: torch.Tensor, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        lengths = [part.size(0) if part.dim() else 0 for part in parts]
+        longest = max(lengths)
+        if min(lengths) == longest:
+            return all_gather(parts, own, *args, **kwargs)
+        padded = own.new_zeros((longest, *own.shape[1:]))
+        padded[: own.size(0)] = own
+        wide = [torch.empty_like(padded) for _ in parts]
+        all_gather(wide, padded, *args, **kwargs)
+        for part, length, whole in zip(parts, lengths, wide, strict=True):
+            part.copy_(whole[:length])
+        return None
+
+    return gathered
+
+
+def _into_any_lengths(reduce_scatter: Callable[..., Any]) -> Callable[..., Any]:
+    """Scatter sums whose first dims differ, as NCCL does: every rank sums all and keeps its own."""
+
+    @functools.wraps(reduce_scatter)
+    def scattered(own: torch.Tensor, parts: list[torch.Tensor], **kwargs: Any) -> Any:  # noqa: ANN401
+        if len({part.shape for part in parts}) == 1:
+            return reduce_scatter(own, parts, **kwargs)
+        total = torch.cat(parts)
+        dist.all_reduce(total, **kwargs)
+        sums = torch.split(total, [part.size(0) for part in parts])
+        own.copy_(sums[dist.get_rank(kwargs.get("group"))])
+        return None
+
+    return scattered
 
 
 def _replace(owner: object, replacements: Mapping[str, object]) -> None:

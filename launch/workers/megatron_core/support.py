@@ -11,8 +11,12 @@ from launch.workers.megatron_core.arguments import (
     SCHEMA,
     Arguments,
     Granularity,
+    ModelArguments,
+    MoeArguments,
     PositionEmbedding,
+    Precision,
     RecomputeArguments,
+    RouterScore,
 )
 from orchestrator.errors import EngineRefused, Problem
 
@@ -33,20 +37,19 @@ def _problems(arguments: Arguments, world_size: int) -> Iterator[Problem]:
         yield Problem(key="schema", message=f"{arguments.schema} is not {SCHEMA}")
     yield from _refused_by_name(arguments)
     yield from _refused_recompute(arguments.recompute)
-    sizes = list(_refused_by_size(arguments))
+    sizes = [*_refused_by_size(arguments)]
+    if not sizes:
+        sizes = [*_refused_experts(arguments), *_refused_chunks(arguments)]
     yield from sizes
     if not sizes:
         yield from _refused_by_world(arguments, world_size)
 
 
 def _refused_by_name(arguments: Arguments) -> Iterator[Problem]:
-    parallel = arguments.parallel
-    for axis, degree in (("cp", parallel.cp), ("ep", parallel.ep), ("etp", parallel.etp)):
-        if degree != 1:
-            message = f"{degree}: this worker does not support {axis} above 1 yet"
-            yield Problem(key=f"parallel.{axis}", message=message)
-    if arguments.model.moe is not None:
-        yield Problem(key="model.moe", message="this worker does not train experts yet")
+    parallel, training = arguments.parallel, arguments.training
+    if training.fp8_recipe is not None and training.precision is not Precision.FP8:
+        message = f"{training.fp8_recipe}: of no use when precision is {training.precision}"
+        yield Problem(key="training.fp8_recipe", message=message)
     if parallel.zero_stage not in (0, 1):
         message = f"{parallel.zero_stage} needs Megatron-FSDP, which this worker does not run"
         hint = "possible: 0 (every rank keeps the optimizer state), 1 (distributed optimizer)"
@@ -79,6 +82,9 @@ def _refused_by_size(arguments: Arguments) -> Iterator[Problem]:
         ("parallel.tp", parallel.tp, 1),
         ("parallel.pp", parallel.pp, 1),
         ("parallel.vpp", parallel.vpp, 1),
+        ("parallel.cp", parallel.cp, 1),
+        ("parallel.ep", parallel.ep, 1),
+        ("parallel.etp", parallel.etp, 1),
         ("training.micro_batch_size", training.micro_batch_size, 1),
         ("training.global_batch_size", training.global_batch_size, 1),
         ("training.sequence_length", training.sequence_length, 1),
@@ -92,21 +98,73 @@ def _refused_by_size(arguments: Arguments) -> Iterator[Problem]:
         yield Problem(key="model.num_query_groups", message=message)
     if training.sequence_length > model.max_sequence_length:
         message = f"{training.sequence_length} is above the model's {model.max_sequence_length}"
-        yield Problem(key="training.sequence_length", message=message)
+        hint = "train shorter sequences, or a model with a larger max_sequence_length"
+        yield Problem(key="training.sequence_length", message=message, possible=hint)
     if max(model.vocab_size, arguments.data.end_of_document + 1) > model.padded_vocab_size:
         message = f"{model.padded_vocab_size} is below the vocabulary it pads"
-        yield Problem(key="model.padded_vocab_size", message=message)
+        hint = "use the model's own tokenizer; vocab_padding_multiple rounds its size up"
+        yield Problem(key="model.padded_vocab_size", message=message, possible=hint)
     if model.position_embedding is PositionEmbedding.ROPE and model.rotary_base is None:
         yield Problem(key="model.rotary_base", message="missing, and rope needs it")
+    if model.position_embedding is not PositionEmbedding.ROPE and model.rope_scaling_factor:
+        message = f"{model.rope_scaling_factor}: of no use without rope"
+        yield Problem(key="model.rope_scaling_factor", message=message)
+
+
+def _refused_experts(arguments: Arguments) -> Iterator[Problem]:
+    parallel, moe = arguments.parallel, arguments.model.moe
+    if moe is None:
+        for axis, degree in (("ep", parallel.ep), ("etp", parallel.etp)):
+            if degree > 1:
+                message = f"{degree} ranks would share experts, and the model has none"
+                yield Problem(key=f"parallel.{axis}", message=message)
+        return
+    yield from _refused_router(arguments.model, moe)
+    if moe.num_experts % parallel.ep:
+        message = f"{parallel.ep} does not divide {moe.num_experts} experts"
+        yield Problem(key="parallel.ep", message=message)
+    if parallel.tp > 1 and not parallel.sequence_parallel:
+        message = "false, and experts with tp above 1 need it"
+        yield Problem(key="parallel.sequence_parallel", message=message)
+    if arguments.model.linear_bias and parallel.etp > 1:
+        message = f"{parallel.etp}, and experts with biases cannot be split"
+        yield Problem(key="parallel.etp", message=message, possible="possible: 1")
+
+
+def _refused_router(model: ModelArguments, moe: MoeArguments) -> Iterator[Problem]:
+    if len(moe.layers) != model.num_layers:
+        message = f"{len(moe.layers)} entries for {model.num_layers} layers"
+        yield Problem(key="model.moe.layers", message=message)
+    if not 1 <= moe.router_topk <= moe.num_experts:
+        message = f"{moe.router_topk} of {moe.num_experts} experts"
+        yield Problem(key="model.moe.router_topk", message=message)
+    if moe.expert_bias_update_rate is not None and moe.router_score is not RouterScore.SIGMOID:
+        message = f"{moe.router_score}, and a router with expert biases needs sigmoid"
+        yield Problem(key="model.moe.router_score", message=message)
+
+
+def _refused_chunks(arguments: Arguments) -> Iterator[Problem]:
+    """Say where the sequence cannot be cut as the layout asks."""
+    parallel, length = arguments.parallel, arguments.training.sequence_length
+    key = "training.sequence_length"
+    if parallel.cp > 1 and length % (2 * parallel.cp):
+        message = f"{length} is not a multiple of 2 x cp = {2 * parallel.cp}"
+        yield Problem(key=key, message=message)
+    elif parallel.sequence_parallel and (length // parallel.cp) % parallel.tp:
+        message = f"{length} / cp = {length // parallel.cp} is not a multiple of tp {parallel.tp}"
+        yield Problem(key=key, message=message)
 
 
 def _refused_by_world(arguments: Arguments, world_size: int) -> Iterator[Problem]:
     parallel, training = arguments.parallel, arguments.training
-    model_ranks = parallel.tp * parallel.pp
-    if world_size % model_ranks:
-        message = f"tp x pp = {model_ranks} does not divide {world_size} ranks"
-        yield Problem(key="parallel", message=message)
-        return
+    for axes, ranks in (
+        ("tp x cp x pp", parallel.tp * parallel.cp * parallel.pp),
+        ("etp x ep x pp", parallel.etp * parallel.ep * parallel.pp),
+    ):
+        if world_size % ranks:
+            message = f"{axes} = {ranks} does not divide {world_size} ranks"
+            yield Problem(key="parallel", message=message)
+            return
     at_once = training.micro_batch_size * arguments.dp(world_size)
     if training.global_batch_size % at_once:
         message = f"{training.global_batch_size} is not a multiple of micro batch x dp = {at_once}"

@@ -3,13 +3,12 @@
 import json
 from types import MappingProxyType
 
-from orchestrator.engines.megatron_core.arguments import arguments_of
+from orchestrator.engines.megatron_core.arguments import MODEL_FEATURES, OVERLAPS, arguments_of
 from orchestrator.errors import EngineRefused
 from orchestrator.records.bundle import BundleFile, EngineBundle
 from orchestrator.records.engine import EngineCapabilities
 from orchestrator.records.plan import Plan
 from orchestrator.specs.choices import (
-    OverlapAxis,
     Precision,
     RecomputeGranularity,
     ScheduleKind,
@@ -30,11 +29,11 @@ CAPABILITIES = EngineCapabilities(
     pipeline_zero_stages=(0, 1),
     schedules=(ScheduleKind.NO_PIPELINE, ScheduleKind.ONE_F_ONE_B, ScheduleKind.INTERLEAVED),
     recompute=(RecomputeGranularity.SELECTIVE, RecomputeGranularity.FULL),
-    precisions=(Precision.FP32, Precision.BF16),
-    axes=("tp", "pp", "vpp"),
-    model_features=(),
+    precisions=(Precision.FP32, Precision.BF16, Precision.FP8),
+    axes=("tp", "pp", "cp", "ep", "etp", "vpp"),
+    model_features=MODEL_FEATURES,
     activations=("gelu", "silu"),
-    overlaps=(OverlapAxis.PP,),
+    overlaps=OVERLAPS,
 )
 
 
@@ -63,7 +62,7 @@ class MegatronCoreEngine:
         prepare: tuple[tuple[str, ...], ...] = ()
         if spec.data.corpus is not None:
             limit = str(spec.data.corpus.limit_bytes)
-            command = (f"{{bin}}/{DATA_WORKER}", "--prefix", spec.data.prefix)
+            command = (f"{{bin}}/{DATA_WORKER}", "--prefix", spec.data.sources()[0].prefix)
             source = ("--source", CORPORA[spec.data.corpus.source], "--limit-bytes", limit)
             prepare = ((*command, *source),)
         return EngineBundle(
