@@ -1,13 +1,19 @@
 # Shortcuts; the work is done by ./run.sh, ./test.sh and the tools named here.
 PYTHON := .venv/bin/python
 
-.PHONY: run test check format lock
+.PHONY: run test test-py312 e2e-all check format lock rules
 
 run:
 	./run.sh
 
 test:
 	./test.sh
+
+test-py312:
+	sh docker/py312.sh
+
+e2e-all:
+	./test.sh tests/e2e -m "slow_e2e or not slow_e2e"
 
 check:
 	sh docker/setup.sh test
@@ -23,3 +29,6 @@ format:
 
 lock:
 	sh docker/lock.sh
+
+rules:
+	$(PYTHON) -m orchestrator.cli.rules_page docs/rules.md

@@ -17,6 +17,7 @@ wanted += document["project"]["optional-dependencies"]["train"]
 wanted += document["build-system"]["requires"] + ["editables", "setuptools", "wheel"]
 if sys.argv[1] == "test":
     wanted += document["project"]["optional-dependencies"]["fast"]
+    wanted += document["project"]["optional-dependencies"]["metrics"]  # read back by a test
     wanted += document["dependency-groups"]["test"] + document["dependency-groups"]["check"]
 print("\n".join(wanted))
 PY

@@ -29,6 +29,23 @@ need_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
 }
 
+# Real hosts for tests/e2e: namespaces need root, so nobody else is asked for them. A server that is
+# installed must not start to serve: `policy-rc.d` says so where it is not there already.
+need_hosts() {
+    for tool in sshd ssh ssh-keygen ip nft; do
+        PATH="$PATH:/usr/sbin:/sbin" command -v "$tool" >/dev/null 2>&1 || missing=yes
+    done
+    [ "${missing:-no}" = yes ] || return 0
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    need_packages openssh-server openssh-client iproute2 nftables
+}
+
+[ "$what" != test ] || [ "$(id -u)" != 0 ] || need_hosts
 python=$(python_311)
 if [ -z "$python" ]; then
     need_packages python3 python3-venv

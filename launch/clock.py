@@ -31,3 +31,11 @@ class SystemClock:
     def wall_s(self) -> float:
         """Seconds since 1970."""
         return self._wall_at_zero_s + time.monotonic()
+
+
+class Pause:
+    """A wait of a program that only looks at something now and then."""
+
+    def wait(self, duration_s: float) -> None:
+        """Do nothing for a while; Ctrl-C ends it."""
+        time.sleep(duration_s)  # noqa: TID251 - the one sleeper

@@ -7,8 +7,9 @@ name that is there is therefore complete, also after a power cut.
 import json
 import os
 import secrets
+import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from orchestrator.errors import StorageError
@@ -23,7 +24,11 @@ class Reign:
     epoch: int
     host: str
     pid: int
+    address: str
     port: int
+
+
+_REIGN_FIELDS = tuple(field.name for field in fields(Reign))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,11 @@ class RunDirectory:
         if not directory.journal.is_file():
             raise StorageError(path=str(path), problem="there is no run here")
         return directory
+
+    @property
+    def local_name(self) -> str:
+        """What the run is called in folders of hosts' own, where runs of many folders meet."""
+        return f"{self.path.name}-{zlib.crc32(os.fsencode(self.path)):08x}"
 
     @property
     def run_file(self) -> Path:
@@ -190,9 +200,40 @@ class RunDirectory:
             "epoch": reign.epoch,
             "host": reign.host,
             "pid": reign.pid,
+            "address": reign.address,
             "port": reign.port,
         }
         write_whole(self.controller, json.dumps(content) + "\n")
+
+    def reign(self) -> Reign | None:
+        """Who controls, or did last; None before the first controller.
+
+        Raises:
+            StorageError: the file cannot be read or understood.
+        """
+        try:
+            content = json.loads(self.controller.read_text())
+            return Reign(**{name: content[name] for name in _REIGN_FIELDS})
+        except FileNotFoundError:
+            return None
+        except (KeyError, TypeError, ValueError):
+            problem = "not what a controller writes"
+            raise StorageError(path=str(self.controller), problem=problem) from None
+        except OSError as error:
+            raise _storage_error(self.controller, error) from None
+
+    def read_secret(self) -> str | None:
+        """The channel's secret; None when the run has none.
+
+        Raises:
+            StorageError: it is there and not ours to read.
+        """
+        try:
+            return self.secret.read_text().strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _storage_error(self.secret, error) from None
 
     def make_secret(self) -> str:
         """Make the channel's secret for this reign; only its owner may read the file."""

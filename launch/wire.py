@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import ClassVar
 
 from launch.codec import Family, Line, Record, UnknownKindError, WireError, decode, encode, family
@@ -53,6 +54,8 @@ class StepLine(FromRank):
     """An optimizer step ended; `loss` is the mean over the global batch, None where unknown.
 
     JSON has no NaN: a number that is not finite becomes None here, and `note` says so.
+    `memory_bytes` is the most this rank has held so far, `skipped` is 1 when the optimizer left the
+    weights as they were.
     """
 
     KIND: ClassVar[str] = "step"
@@ -63,6 +66,8 @@ class StepLine(FromRank):
     tokens: int
     duration_s: float
     note: str | None = None
+    memory_bytes: int | None = None
+    skipped: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("loss", self.loss), ("grad_norm", self.grad_norm)):
@@ -71,6 +76,21 @@ class StepLine(FromRank):
                 spoken = name.replace("_", " ")
                 note = f"{self.note}, " if self.note else ""
                 object.__setattr__(self, "note", f"{note}non-finite {spoken}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationLine(FromRank):
+    """The mean loss over held-out samples after a step; None when it is not a finite number."""
+
+    KIND: ClassVar[str] = "evaluation"
+    step: int
+    loss: float | None
+    tokens: int
+    duration_s: float
+
+    def __post_init__(self) -> None:
+        if self.loss is not None and not math.isfinite(self.loss):
+            object.__setattr__(self, "loss", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +130,15 @@ class RefusedLine(FromRank):
         object.__setattr__(self, "reason", _shorten(self.reason, limit_bytes=_REASON_LIMIT_BYTES))
 
 
-RankLineRecord = PhaseLine | StepLine | CheckpointLine | FinishedLine | LeftLine | RefusedLine
+RankLineRecord = (
+    PhaseLine
+    | StepLine
+    | EvaluationLine
+    | CheckpointLine
+    | FinishedLine
+    | LeftLine
+    | RefusedLine
+)
 
 # Agent to controller.
 
@@ -202,6 +230,33 @@ class InstructionFailed(Line):
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPosition(Record):
+    """Up to where a log was read: the file, by its inode, and the byte in it.
+
+    `head` is the CRC32 of the file's first bytes, of those that were read: inodes are used again.
+    """
+
+    file: int
+    offset: int
+    head: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPiece(Line):
+    """Lines of a log, and up to where they go; `problem` says why there are none.
+
+    An agent answers `read_log` with it, and the controller passes it on to who asked.
+    """
+
+    KIND: ClassVar[str] = "log"
+    ticket: int
+    path: str
+    lines: tuple[str, ...]
+    position: LogPosition | None = None
+    problem: str | None = None
+
+
 # Controller to agent.
 
 
@@ -222,6 +277,15 @@ class ReservePort(Line):
     KIND: ClassVar[str] = "reserve_port"
     generation: int
     port: int | None
+
+
+class Binding(StrEnum):
+    """Which processors a rank gets: `launch.binding` of the run file."""
+
+    AUTO = "auto"
+    NONE = "none"
+    NUMA = "numa"
+    CORES = "cores"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +312,9 @@ class StartRanks(Line):
     master_port: int
     resume_from: str | None
     log_dir: str
+    log_limit_bytes: int = 64 << 20
+    log_keep: int = 3
+    binding: Binding = Binding.NONE
 
 
 class StopHow(StrEnum):
@@ -269,10 +336,67 @@ class StopRanks(Line):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadLog(Line):
+    """Answer with lines of a log of this host; `ticket` says whose answer it is.
+
+    Without a position these are the last `lines`, with one those that came after it.
+    """
+
+    KIND: ClassVar[str] = "read_log"
+    ticket: int
+    path: str
+    lines: int
+    position: LogPosition | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leave(Line):
     """Kill what is left and exit."""
 
     KIND: ClassVar[str] = "leave"
+
+
+# Visitor (`llmorch stop`, `runs`, `logs`) and controller.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit(Line):
+    """A visitor's first record; answered with `status`."""
+
+    KIND: ClassVar[str] = "visit"
+    who: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskStop(Line):
+    """End the run: save and leave, or kill at once; answered with `status`."""
+
+    KIND: ClassVar[str] = "ask_stop"
+    how: StopHow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskLog(Line):
+    """Read a rank's log, of the present generation, on whatever host it is; see `read_log`."""
+
+    KIND: ClassVar[str] = "ask_log"
+    ticket: int
+    rank: int
+    lines: int
+    position: LogPosition | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status(Line):
+    """Where the run is; `step` is the last one that is done, None before the first."""
+
+    KIND: ClassVar[str] = "status"
+    epoch: int
+    phase: str
+    generation: int
+    step: int | None
+    last_step: int
+    stop_grace_s: float
 
 
 # The handshake, in clear.
@@ -304,17 +428,25 @@ class Accepted(Line):
     proof: str
 
 
-ToController = Hello | Beat | PortReserved | Started | RankLine | Exited | InstructionFailed
-ToAgent = Welcome | ReservePort | StartRanks | StopRanks | Leave
+ToController = (
+    Hello | Beat | PortReserved | Started | RankLine | Exited | InstructionFailed | LogPiece
+)
+FromVisitor = Visit | AskStop | AskLog
+ToListener = ToController | FromVisitor
+ToAgent = Welcome | ReservePort | StartRanks | StopRanks | ReadLog | Leave
+ToVisitor = Status | LogPiece
 Handshake = Challenge | Response | Accepted
 
 RANK_LINES: Family[RankLineRecord] = family(
-    PhaseLine, StepLine, CheckpointLine, FinishedLine, LeftLine, RefusedLine
+    PhaseLine, StepLine, EvaluationLine, CheckpointLine, FinishedLine, LeftLine, RefusedLine
 )
 TO_CONTROLLER: Family[ToController] = family(
-    Hello, Beat, PortReserved, Started, RankLine, Exited, InstructionFailed
+    Hello, Beat, PortReserved, Started, RankLine, Exited, InstructionFailed, LogPiece
 )
-TO_AGENT: Family[ToAgent] = family(Welcome, ReservePort, StartRanks, StopRanks, Leave)
+FROM_VISITOR: Family[FromVisitor] = family(Visit, AskStop, AskLog)
+TO_LISTENER: Family[ToListener] = MappingProxyType({**TO_CONTROLLER, **FROM_VISITOR})
+TO_AGENT: Family[ToAgent] = family(Welcome, ReservePort, StartRanks, StopRanks, ReadLog, Leave)
+TO_VISITOR: Family[ToVisitor] = family(Status, LogPiece)
 HANDSHAKE: Family[Handshake] = family(Challenge, Response, Accepted)
 
 

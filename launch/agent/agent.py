@@ -12,9 +12,11 @@ import random
 import socket
 from collections.abc import Callable
 from enum import IntEnum
+from pathlib import Path
 from typing import Protocol
 
 from launch import __version__
+from launch.agent.log_files import read_last, read_on
 from launch.agent.options import AgentOptions
 from launch.clock import Clock
 from launch.transport.link import Link, LinkOwner, Reserved, reserve_port
@@ -24,8 +26,10 @@ from launch.wire import (
     Hello,
     InstructionFailed,
     Leave,
+    LogPiece,
     PortReserved,
     RankBeat,
+    ReadLog,
     ReservePort,
     StartRanks,
     StopRanks,
@@ -34,6 +38,7 @@ from launch.wire import (
     Welcome,
 )
 
+Instruction = ReservePort | StartRanks | StopRanks | ReadLog | Leave
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 _BEAT_INTERVAL_S = 0.5  # until the controller says otherwise
@@ -170,7 +175,7 @@ class Agent:
         self._beat_interval_s = welcome.beat_interval_s
         self._heard_at_s = self._clock.monotonic_s()
 
-    def _obey(self, instruction: ReservePort | StartRanks | StopRanks | Leave) -> None:
+    def _obey(self, instruction: Instruction) -> None:
         match instruction:
             case ReservePort():
                 self._reserve(instruction)
@@ -179,6 +184,8 @@ class Agent:
                 self._ranks.start(instruction)
             case StopRanks():
                 self._ranks.stop(instruction)
+            case ReadLog():
+                self.report(_log_piece(instruction))
             case Leave():
                 self._finish(AgentEnd.LEFT)
 
@@ -211,3 +218,16 @@ class Agent:
     def _finish(self, end: AgentEnd) -> None:
         self._ranks.kill()
         self._end(end)
+
+
+def _log_piece(order: ReadLog) -> LogPiece:
+    path = Path(order.path)
+    try:
+        if order.position is None:
+            read = read_last(path, lines=order.lines)
+        else:
+            read = read_on(path, order.position)
+    except OSError as error:
+        problem = f"{path}: {error.strerror}"
+        return LogPiece(ticket=order.ticket, path=order.path, lines=(), problem=problem)
+    return LogPiece(ticket=order.ticket, path=order.path, lines=read.lines, position=read.position)

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import launch
 
-_MAIN = """import sys
+_MAIN = """from launch.agent.main import main
 
-from launch.agent.main import main
-
-sys.exit(main())
+main()
 """
 _PACKAGES = ("agent", "transport")
 _MODULES = ("__init__", "clock", "codec", "marks", "wire")

@@ -7,15 +7,23 @@ from launch.wire import RankSlot, StartRanks
 
 _OURS = "LLMORCH_"
 AGENT_MARKER = "LLMORCH_AGENT"
+_DEFAULTS = {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",  # what a rank printed before it was killed is in its log
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankDoors:
-    """How a rank reaches its agent: the pipe for its lines and the file for its marks."""
+    """How a rank reaches its agent, and what it finds on its host.
+
+    The pipe takes its lines, the file its marks.
+    """
 
     line_descriptor: int
     mark_file: str
     marker: str
+    gpus: str | None  # CUDA_VISIBLE_DEVICES; None leaves it out
 
 
 def rank_environment(
@@ -32,6 +40,7 @@ def rank_environment(
         "WORLD_SIZE": str(order.world_size),
         "LOCAL_WORLD_SIZE": str(order.local_world_size),
         "GROUP_RANK": str(order.group_rank),
+        "NODE_RANK": str(order.group_rank),
         "MASTER_ADDR": order.master_addr,
         "MASTER_PORT": str(order.master_port),
         "LLMORCH_GENERATION": str(order.generation),
@@ -41,4 +50,7 @@ def rank_environment(
     }
     if order.resume_from is not None:
         promised["LLMORCH_RESUME_FROM"] = order.resume_from
-    return {"OMP_NUM_THREADS": "1"} | kept | dict(order.env) | promised
+    given = _DEFAULTS | kept | dict(order.env)
+    if doors.gpus is not None:
+        given.setdefault("CUDA_VISIBLE_DEVICES", doors.gpus)
+    return given | promised

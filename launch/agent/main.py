@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 from launch.agent.agent import Agent, AgentEnd
 from launch.agent.environment import AGENT_MARKER
@@ -11,18 +12,23 @@ from launch.agent.options import AgentOptions, parse_options
 from launch.agent.ranks import Ranks
 from launch.clock import SystemClock
 from launch.transport.link import dial
-from launch.transport.processes import adopt_orphans, processes_with, signal_process
+from launch.transport.processes import processes_with, signal_process
 from launch.transport.reactor import Reactor
+from launch.transport.warden import outlive
 
 _LEFTOVER_CHECK_S = 0.02
 _LEFTOVER_LIMIT_S = 10.0
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Run an agent until its controller dismisses it or is silent for a lease."""
     options = parse_options(sys.argv[1:])
-    adopt_orphans()
+    outlive(lambda: _work(options))
+
+
+def _work(options: AgentOptions) -> int:
     reactor = Reactor()
+    clock = SystemClock()
     ends: list[AgentEnd] = []
 
     def end(why: AgentEnd) -> None:
@@ -31,7 +37,7 @@ def main() -> int:
 
     agent = Agent(
         options=options,
-        clock=SystemClock(),
+        clock=clock,
         timers=reactor,
         dial=lambda owner: dial(
             reactor, address=options.controller, secret=options.secret, owner=owner
@@ -39,9 +45,12 @@ def main() -> int:
         say=_say,
         end=end,
     )
-    ranks = Ranks(reactor=reactor, marker=options.marker, report=agent.report)
+    ranks = Ranks(
+        reactor=reactor, marker=options.marker, clock=clock, report=agent.report, say=_say
+    )
     reactor.on_signal(signal.SIGTERM, lambda: end(AgentEnd.LEFT))
-    reactor.on_signal(signal.SIGINT, _ignore)  # Ctrl-C is for the controller, which will tell us
+    for number in (signal.SIGINT, signal.SIGHUP):  # for the controller, which will tell us
+        reactor.on_signal(number, _ignore)
     _clear_leftovers(options, reactor, then=lambda: agent.begin(ranks))
     try:
         reactor.run()

@@ -1,17 +1,15 @@
-"""One rank as its agent sees it: a process, a pipe with its lines, a file with its marks, a log."""
+"""One rank as its agent sees it: a process, two pipes with what it says and prints, its marks."""
 
 import mmap
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from launch import wire
+from launch.agent.rank_log import RankLog
 from launch.marks import MARK_FILE_BYTES, read_mark
 from launch.wire import RANK_LINES, FromRank, RankBeat, RankLineRecord, WireError
 
-TAIL_LINES = 40
-_TAIL_BYTES = 16_384
 _NANOSECONDS_PER_S = 1e9
 
 
@@ -84,19 +82,8 @@ class RunningRank:
 
     rank: int
     pid: int
-    lines: int  # our end of its pipe
+    lines: int  # our end of the pipe it speaks into
     reader: RankLineReader
+    output: int  # our end of what it prints
     marks: MarkFile
-    log: Path
-
-
-def log_tail(log: Path) -> tuple[str, ...]:
-    """The last lines of a rank's log; empty when it cannot be read."""
-    try:
-        with log.open("rb") as file:
-            start = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
-            file.seek(start)
-            text = file.read(_TAIL_BYTES).decode(errors="replace")
-    except OSError:
-        return ()
-    return tuple(text.splitlines()[-TAIL_LINES:])
+    log: RankLog

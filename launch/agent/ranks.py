@@ -7,20 +7,17 @@ escapes both (a process in a session of its own) becomes the agent's child and i
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
-from launch.agent.environment import RankDoors, rank_environment
-from launch.agent.rank import MarkFile, RankLineReader, RunningRank, log_tail
+from launch.agent.rank import RunningRank
+from launch.agent.start import RankStarter
+from launch.clock import Clock
 from launch.transport.processes import (
     ExitStatus,
-    ProcessOrder,
     StartError,
     kill_adopted,
     kill_and_reap,
     kill_group,
     signal_process,
-    start_dependent,
 )
 from launch.transport.reactor import Reactor, read_available
 from launch.wire import (
@@ -28,7 +25,6 @@ from launch.wire import (
     InstructionFailed,
     RankBeat,
     RankLine,
-    RankSlot,
     Started,
     StartRanks,
     StopHow,
@@ -37,18 +33,27 @@ from launch.wire import (
 )
 
 _SWEEP_INTERVAL_S = 0.1
+_MOST_LAST_READS = 64  # what a rank left in a pipe; a helper that escaped may write for ever
 
 
 class Ranks:
     """The rank processes of at most one generation."""
 
     def __init__(
-        self, *, reactor: Reactor, marker: str, report: Callable[[ToController], None]
+        self,
+        *,
+        reactor: Reactor,
+        marker: str,
+        clock: Clock,
+        report: Callable[[ToController], None],
+        say: Callable[[str], None],
     ) -> None:
         self.generation = 0
         self._reactor = reactor
         self._marker = marker
+        self._clock = clock
         self._report = report
+        self._say = say
         self._running: dict[int, RunningRank] = {}
 
     @property
@@ -67,8 +72,11 @@ class Ranks:
             return
         self.generation = order.generation
         try:
+            starter = RankStarter.of(order, marker=self._marker, clock=self._clock)
             for slot in order.ranks:
-                self._running[slot.rank] = self._start_rank(order, slot)
+                self._running[slot.rank] = starter.start(slot)
+                if bound := starter.bound(slot):
+                    self._say(bound)
         except StartError as error:
             self._undo_start()
             self._fail(order, error.reason)
@@ -95,9 +103,11 @@ class Ranks:
 
     def end(self) -> None:
         """Kill and reap everything below this process, at once; the reactor has stopped."""
-        for pid in self._pids:
-            kill_and_reap(pid)
-        kill_adopted(ours=frozenset())
+        for rank in self._running.values():
+            kill_and_reap(rank.pid)
+            _drain(rank.output, rank.log.feed)
+            rank.log.close()
+        kill_adopted(ours=frozenset())  # what comes after these is the warden's
 
     def beats(self, *, monotonic_s: float) -> tuple[RankBeat, ...]:
         """Where each rank is, by its latest mark."""
@@ -106,32 +116,9 @@ class Ranks:
             for rank in self._running.values()
         )
 
-    def _start_rank(self, order: StartRanks, slot: RankSlot) -> RunningRank:
-        marks = MarkFile(slot.rank)
-        ours, theirs = os.pipe()
-        try:
-            os.set_blocking(ours, False)
-            doors = RankDoors(line_descriptor=theirs, mark_file=marks.path, marker=self._marker)
-            log = Path(order.log_dir) / f"rank-{slot.rank}.log"
-            pid = start_dependent(
-                ProcessOrder(
-                    argv=order.argv,
-                    env=rank_environment(order, slot, doors=doors, inherited=os.environ),
-                    log=log,
-                    inherit=(theirs, marks.descriptor),
-                )
-            )
-        except StartError:
-            os.close(ours)
-            marks.close()
-            raise
-        finally:
-            os.close(theirs)  # so that the pipe ends when the rank does
-        reader = RankLineReader(lambda problem: _note(log, problem))
-        return RunningRank(rank=slot.rank, pid=pid, lines=ours, reader=reader, marks=marks, log=log)
-
     def _listen(self, rank: RunningRank) -> None:
         self._reactor.on_readable(rank.lines, lambda data: self._pass_on(rank, data))
+        self._reactor.on_readable(rank.output, rank.log.feed)
         self._reactor.on_exit(rank.pid, lambda status: self._on_exit(rank, status))
 
     def _pass_on(self, rank: RunningRank, data: bytes) -> None:
@@ -140,8 +127,9 @@ class Ranks:
 
     def _on_exit(self, rank: RunningRank, status: ExitStatus) -> None:
         self._reactor.forget(rank.lines)
-        while data := read_available(rank.lines):  # what it said last comes before its end
-            self._pass_on(rank, data)
+        self._reactor.forget(rank.output)
+        _drain(rank.lines, lambda data: self._pass_on(rank, data))  # its last words come first
+        _drain(rank.output, rank.log.feed)
         del self._running[rank.rank]
         self._release(rank)
         self._sweep()
@@ -152,7 +140,7 @@ class Ranks:
                 pid=rank.pid,
                 exit_code=status.exit_code,
                 signal=status.signal,
-                tail=log_tail(rank.log),
+                tail=rank.log.tail,
             )
         )
 
@@ -169,7 +157,9 @@ class Ranks:
 
     def _release(self, rank: RunningRank) -> None:
         os.close(rank.lines)
+        os.close(rank.output)
         rank.marks.close()
+        rank.log.close()
 
     def _kill_generation(self, generation: int) -> None:
         if generation == self.generation:
@@ -179,6 +169,9 @@ class Ranks:
         self._report(InstructionFailed(generation=order.generation, reason=reason))
 
 
-def _note(log: Path, problem: str) -> None:
-    with suppress(OSError), log.open("a") as file:  # a full disk must not end the other ranks
-        file.write(f"llmorch: {problem}\n")
+def _drain(descriptor: int, take: Callable[[bytes], None]) -> None:
+    for _ in range(_MOST_LAST_READS):
+        data = read_available(descriptor)
+        if not data:
+            return
+        take(data)

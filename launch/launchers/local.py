@@ -2,15 +2,17 @@
 
 import os
 import shlex
+import signal
 import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.agent.archive import build_zipapp
+from launch.launchers.bundles import place_bundle
 from launch.launchers.contract import Launcher
-from launch.request import HostSlots, LaunchRequest, Supervision
+from launch.launchers.terms import rank_terms_of, supervision_of
+from launch.request import HostSlots, LaunchRequest
 from launch.run_directory import RunDirectory
 from launch.supervisor.observer import Observer
 from launch.supervisor.outcome import RunOutcome
@@ -19,8 +21,8 @@ from launch.supervisor.supervise import supervise
 from launch.transport.processes import (
     ProcessOrder,
     StartError,
-    kill_group,
     run_dependent,
+    signal_process,
     start_independent,
 )
 from launch.transport.reactor import Reactor
@@ -33,7 +35,6 @@ from orchestrator.records.bundle import (
 from orchestrator.records.run import ResolvedRun
 
 _LOOPBACK = "127.0.0.1"
-_KEPT_CHECKPOINTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +66,15 @@ class LocalLauncher:
             controller_host=_LOOPBACK,
             controller_port=spec.launch.controller_port,
             rendezvous_port=spec.launch.rendezvous_port,
-            supervision=Supervision(
-                max_restarts=spec.supervise.max_restarts,
-                keep_checkpoints=spec.checkpoint.keep if spec.checkpoint else _KEPT_CHECKPOINTS,
-                join_timeout_s=spec.supervise.join_timeout_s,
-                beat_interval_s=spec.supervise.beat_interval_s,
-                lease_s=spec.supervise.lease_s,
-                stop_grace_s=spec.supervise.stop_grace_s,
-            ),
+            supervision=supervision_of(spec),
+            ranks=rank_terms_of(spec),
         )
 
     def submit(
         self, request: LaunchRequest, directory: RunDirectory, observer: Observer
     ) -> RunOutcome:
         """Start the run and stay with it to its verdict."""
-        _place_bundle(request, directory)
+        place_bundle(request, directory)
         bundle = str(directory.bundle)
         for number, words in enumerate(request.prepare):
             command = tuple(word.replace(BUNDLE_PLACEHOLDER, bundle) for word in words)
@@ -108,8 +103,9 @@ class ChildAgent:
     pid: int
 
     def kill(self) -> None:
-        """Kill it; the kernel kills its ranks."""
-        kill_group(self.pid)
+        """Have its warden kill it, frozen or not, with all that is below it."""
+        signal_process(self.pid, signal.SIGTERM)
+        signal_process(self.pid, signal.SIGCONT)
 
 
 def agent_argv(call: AgentCall) -> tuple[str, ...]:
@@ -149,18 +145,6 @@ def _run_first(command: tuple[str, ...], *, log: Path) -> None:
     if status.exit_code == ExitCode.STORAGE:
         raise StorageError(path=str(log), problem=problem)
     raise HostError(host=socket.gethostname(), problem=problem, instead=f"the rest is in {log}")
-
-
-def _place_bundle(request: LaunchRequest, directory: RunDirectory) -> None:
-    try:
-        for file in request.files:
-            path = directory.bundle / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(file.text)
-        build_zipapp(directory.agent_archive)
-    except OSError as error:
-        problem = error.strerror or str(error)
-        raise StorageError(path=str(directory.bundle), problem=problem) from None
 
 
 LAUNCHER: Launcher = LocalLauncher()

@@ -16,7 +16,7 @@ from launch.supervisor.events import (
     StorageFailed,
 )
 from launch.supervisor.instructions import Say, StartAgent
-from launch.supervisor.run_state import Decision, State, spoken, without_agent
+from launch.supervisor.run_state import Decision, State, spoken, without_agent, without_ranks_of
 from launch.supervisor.verdict import Verdict
 
 
@@ -32,8 +32,7 @@ def refuse(state: State, event: RankRefused) -> Decision:
 
 def refuse_instruction(state: State, event: InstructionRefused) -> Decision:
     """A host cannot do what the run needs; its agent has cleaned up."""
-    ranks = state.place_of(event.agent_id).ranks
-    gone = replace(state, alive=state.alive - ranks)
+    gone = without_ranks_of(state, event.agent_id)
     return moves.end(gone, Verdict.HOST, event.reason)
 
 
@@ -44,7 +43,7 @@ def lose_storage(state: State, event: StorageFailed) -> Decision:
 
 def exit_in_stop(state: State, event: RankExited) -> Decision:
     """One less to wait for."""
-    return moves.settle(replace(state, alive=state.alive - {event.rank}))
+    return moves.settle(replace(state, alive=state.alive.minus(event.rank)))
 
 
 def lose_in_stop(state: State, event: AgentLost) -> Decision:
@@ -52,7 +51,7 @@ def lose_in_stop(state: State, event: AgentLost) -> Decision:
     if event.agent_id in state.blamed:
         return lose_twice(state, event)
     gone = without_agent(state, event.agent_id)
-    settled, instructions = moves.settle(replace(gone, blamed=gone.blamed | {event.agent_id}))
+    settled, instructions = moves.settle(replace(gone, blamed=gone.blamed.plus(event.agent_id)))
     said = Say(sentence=f"agent {event.agent_id} is gone, starting it again: {event.reason}")
     return settled, (said, StartAgent(agent_id=event.agent_id), *instructions)
 
@@ -75,15 +74,15 @@ def miss_stop(state: State, event: DeadlinePassed) -> Decision:  # noqa: ARG001
     if not state.alive:
         return state, ()
     limit = f"within {state.terms.stop_timeout_s:g} s of being killed"
-    stuck = f"rank {spoken(sorted(state.alive))} did not end {limit}"
+    stuck = f"rank {spoken(tuple(state.alive))} did not end {limit}"
     reason = f"{state.reason}; {stuck}" if state.reason else stuck
     return moves.close(replace(state, verdict=state.verdict or Verdict.HOST, reason=reason))
 
 
 def exit_in_leave(state: State, event: RankExited) -> Decision:
     """A rank that dies without having left leaves the others waiting for it: kill them."""
-    fewer = replace(state, alive=state.alive - {event.rank})
-    if event.rank in state.left | state.finished or not fewer.alive:
+    fewer = replace(state, alive=state.alive.minus(event.rank))
+    if event.rank in state.left or event.rank in state.finished or not fewer.alive:
         return moves.settle(fewer)
     said = Say(sentence=f"{moves.exit_sentence(event)} while leaving: killing the others")
     return fewer, (said, *moves.kill(fewer))
@@ -98,7 +97,7 @@ def lose_in_leave(state: State, event: AgentLost) -> Decision:
 
 def refuse_in_leave(state: State, event: InstructionRefused) -> Decision:
     """An agent could not start its ranks, and the run was to end anyway."""
-    gone = replace(state, alive=state.alive - state.place_of(event.agent_id).ranks)
+    gone = without_ranks_of(state, event.agent_id)
     settled, instructions = moves.settle(gone)
     return settled, (*moves.kill(settled), *instructions)
 
@@ -117,5 +116,4 @@ def lose_in_end(state: State, event: AgentLost) -> Decision:
 
 def refuse_in_end(state: State, event: InstructionRefused) -> Decision:
     """It runs nothing, and the run is over."""
-    ranks = state.place_of(event.agent_id).ranks
-    return moves.settle(replace(state, alive=state.alive - ranks))
+    return moves.settle(without_ranks_of(state, event.agent_id))

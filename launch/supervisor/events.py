@@ -69,7 +69,8 @@ class RunTerms(Record):
 class RunOpened(Happening):
     """A controller takes the run: the first record of its reign.
 
-    `generation` is the last one before it, `checkpoints` are the steps committed so far.
+    `generation` is the last one before it, `checkpoints` are the steps committed so far. `run_name`
+    and `log_folder` (of each host's own; None is the run directory) are for who looks at the run.
     """
 
     KIND: ClassVar[str] = "run_opened"
@@ -77,6 +78,8 @@ class RunOpened(Happening):
     terms: RunTerms
     generation: int
     checkpoints: tuple[int, ...]
+    run_name: str | None = None
+    log_folder: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

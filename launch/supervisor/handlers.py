@@ -29,6 +29,7 @@ from launch.supervisor.instructions import (
     StartGeneration,
     StopGeneration,
 )
+from launch.supervisor.number_set import NumberSet
 from launch.supervisor.run_state import (
     Decision,
     Phase,
@@ -51,7 +52,7 @@ def note(state: State, event: Happening) -> Decision:  # noqa: ARG001 - every ha
 
 def join(state: State, event: AgentJoined) -> Decision:
     """An agent came while ranks are stopped or agents awaited."""
-    joined = replace(state, joined=state.joined | {event.agent_id})
+    joined = replace(state, joined=state.joined.plus(event.agent_id))
     if state.phase is Phase.GATHERING and joined.is_gathered:
         return moves.reserve(joined)
     return joined, ()
@@ -88,7 +89,12 @@ def start(state: State, event: PortGranted) -> Decision:
         for r in state.restarts
     )
     started = disarmed(
-        replace(state, phase=Phase.STARTING, alive=state.terms.ranks, restarts=restarts)
+        replace(
+            state,
+            phase=Phase.STARTING,
+            alive=NumberSet.below(state.terms.world_size),
+            restarts=restarts,
+        )
     )
     whence = "from scratch" if state.resume_step is None else f"from step {state.resume_step}"
     sentence = f"generation {state.generation} starts {whence} on {state.terms.world_size} ranks"
@@ -118,21 +124,21 @@ def finish(state: State, event: RankFinished) -> Decision:
     """A rank says it is done; before the last step that is no success."""
     if event.step < state.terms.last_step:
         return state, ()
-    return replace(state, finished=state.finished | {event.rank}), ()
+    return replace(state, finished=state.finished.plus(event.rank)), ()
 
 
 def leave(state: State, event: RankLeft) -> Decision:
     """A rank leaves after staging."""
-    return replace(state, left=state.left | {event.rank}), ()
+    return replace(state, left=state.left.plus(event.rank)), ()
 
 
 def exit_in_training(state: State, event: RankExited) -> Decision:
     """A clean exit comes after `finished`; any other is a fault."""
-    fewer = replace(state, alive=state.alive - {event.rank})
+    fewer = replace(state, alive=state.alive.minus(event.rank))
     if event.exit_code == 0 and event.rank in state.finished:
         return moves.settle(fewer)
     reason = moves.exit_sentence(event)
-    return moves.fault(fewer, reason, at_s=event.at_s, tail=event.tail)
+    return moves.fault(fewer, reason, at_s=event.at_s, exited=event)
 
 
 def lose_in_training(state: State, event: AgentLost) -> Decision:
@@ -140,7 +146,7 @@ def lose_in_training(state: State, event: AgentLost) -> Decision:
     gone = without_agent(state, event.agent_id)
     reason = f"agent {event.agent_id} is gone ({event.reason})"
     stopping, instructions = moves.fault(
-        replace(gone, blamed=gone.blamed | {event.agent_id}), reason, at_s=event.at_s
+        replace(gone, blamed=gone.blamed.plus(event.agent_id)), reason, at_s=event.at_s
     )
     if stopping.verdict is not None:
         return stopping, instructions

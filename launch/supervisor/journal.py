@@ -14,11 +14,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from launch.codec import Line, WireError, from_json, parse, text, to_json
+from launch.codec import Family, Line, WireError, from_json, parse, text, to_json
 from launch.supervisor.events import EVENTS, Event, RunOpened
-from launch.supervisor.instructions import INSTRUCTIONS, Instruction
+from launch.supervisor.instructions import INSTRUCTIONS, CloseRun, Instruction
 from launch.supervisor.run_state import State
 from launch.supervisor.state import handle, open_run
 from orchestrator.errors import StorageError
@@ -27,7 +27,9 @@ _OPENING = b'{"crc":"'
 _CRC_DIGITS = 8
 _REST_AT = len(_OPENING) + _CRC_DIGITS + len(b'",')
 _TAIL_LINES = 20
+_LAST_BYTES = 1 << 17  # a closing line is much shorter
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+L = TypeVar("L", bound=Line)
 _EVENT, _STALE, _INSTRUCTION = "event", "stale", "instruction"
 
 
@@ -142,6 +144,39 @@ def read(path: Path) -> History:
     return History(entries=tuple(entries), whole_bytes=whole_bytes)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edges:
+    """How a journal begins, and how it ends: None where it is not closed, or not begun."""
+
+    opened: RunOpened | None
+    closed: CloseRun | None
+
+
+def edges(path: Path) -> Edges:
+    """The first and the last record of a journal, without reading what is between them.
+
+    Raises:
+        StorageError: it cannot be read, or begins with something else.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.readline()
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - _LAST_BYTES))
+            last = file.read().split(b"\n")[:-1][-1:]
+    except OSError as error:
+        raise StorageError(path=str(path), problem=error.strerror or str(error)) from None
+    is_whole = first.endswith(b"\n")  # a torn first line: its writer died, or is at it
+    opened = _record(first.rstrip(b"\n"), EVENTS, "event") if is_whole else None
+    if is_whole and not isinstance(opened, RunOpened):
+        raise StorageError(path=str(path), problem="line 1: not the beginning of a run")
+    closed = _record(last[0], INSTRUCTIONS, "instruction") if last else None
+    return Edges(
+        opened=opened if isinstance(opened, RunOpened) else None,
+        closed=closed if isinstance(closed, CloseRun) else None,
+    )
+
+
 def replay(entries: Sequence[Entry]) -> State:
     """The state a history leads to; checks that the table decides again what was decided then.
 
@@ -186,6 +221,15 @@ def _lock(file: int, path: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS_HERE:
             raise
+
+
+def _record(line: bytes, among: Family[L], what: str) -> L | None:
+    """The record of an undamaged line, when it is what was expected."""
+    try:
+        values = parse(b"{" + line[_REST_AT:])
+        return from_json(values[what], among) if isinstance(values, dict) else None
+    except (WireError, KeyError):
+        return None
 
 
 def _entry(line: bytes, *, seq: int) -> Entry:

@@ -12,6 +12,7 @@ from launch.supervisor.instructions import (
     Say,
     StopGeneration,
 )
+from launch.supervisor.number_set import EMPTY
 from launch.supervisor.run_state import Decision, Phase, Restart, State, armed, disarmed
 from launch.supervisor.verdict import Verdict
 from launch.wire import StopHow
@@ -24,11 +25,11 @@ def reserve(state: State) -> Decision:
         state,
         phase=Phase.RESERVING,
         generation=generation,
-        alive=frozenset(),
+        alive=EMPTY,
         staged=(),
-        finished=frozenset(),
-        left=frozenset(),
-        blamed=frozenset(),
+        finished=EMPTY,
+        left=EMPTY,
+        blamed=EMPTY,
     )
     waiting, deadline = armed(fresh, Deadline.PORT, after_s=state.terms.join_timeout_s)
     first = state.terms.agents[0].agent_id
@@ -45,7 +46,7 @@ def next_generation(state: State) -> Decision:
     )
 
 
-def fault(state: State, reason: str, *, at_s: float, tail: tuple[str, ...] = ()) -> Decision:
+def fault(state: State, reason: str, *, at_s: float, exited: RankExited | None = None) -> Decision:
     """Something ended that should not have: stop the generation and try again, within the budget.
 
     The budget counts restarts since the last new checkpoint, so a run that makes progress may be
@@ -53,7 +54,8 @@ def fault(state: State, reason: str, *, at_s: float, tail: tuple[str, ...] = ())
     """
     if state.restarts_spent >= state.terms.max_restarts:
         budget = f"given up after {state.restarts_spent} restarts without a new checkpoint"
-        return end(replace(state, tail=tail), Verdict.FAILED, f"{reason}; {budget}")
+        given_up = _with_guilty(state, exited)
+        return end(given_up, Verdict.FAILED, f"{reason}; {budget}")
     spent = state.restarts_spent + 1
     restart = Restart(
         generation=state.generation,
@@ -130,7 +132,7 @@ def stage(state: State, *, step: int, rank: int) -> Decision:
     if step in state.committed or step in state.committing:
         return state, ()
     staged = dict(state.staged)
-    parts = staged.pop(step, frozenset()) | {rank}
+    parts = staged.pop(step, EMPTY).plus(rank)
     if len(parts) < state.terms.world_size:
         return replace(state, staged=(*staged.items(), (step, parts))), ()
     complete = replace(state, staged=tuple(staged.items()), committing=(*state.committing, step))
@@ -145,6 +147,12 @@ def exit_sentence(event: RankExited) -> str:
     if event.exit_code == 0:
         return f"rank {event.rank} exited before it had finished"
     return f"rank {event.rank} failed with exit code {event.exit_code}"
+
+
+def _with_guilty(state: State, exited: RankExited | None) -> State:
+    if exited is None:
+        return state
+    return replace(state, guilty=exited.rank, tail=exited.tail)
 
 
 def _close_left(state: State) -> Decision:

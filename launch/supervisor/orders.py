@@ -1,12 +1,13 @@
 """The orders that start a generation, one for each agent."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from launch.request import LaunchRequest
 from launch.run_directory import RunDirectory
 from launch.supervisor.events import AgentPlace
 from launch.supervisor.instructions import StartGeneration
-from launch.wire import RankSlot, StartRanks
+from launch.wire import Binding, RankSlot, StartRanks
 from orchestrator.records.bundle import BUNDLE_PLACEHOLDER
 
 
@@ -35,8 +36,28 @@ class Orders:
             master_addr=self.places[0].address,
             master_port=generation.port,
             resume_from=None if step is None else str(self.directory.checkpoint(step)),
-            log_dir=str(self.directory.generation_logs(number)),
+            log_dir=self.log_folder(number),
+            log_limit_bytes=self.request.ranks.log_limit_bytes,
+            log_keep=self.request.ranks.log_keep,
+            binding=Binding(self.request.ranks.binding.value),
         )
+
+    def log_folder(self, generation: int) -> str:
+        """Where each host writes the logs of its ranks."""
+        local = self.request.ranks.log_folder
+        if local is None:
+            return str(self.directory.generation_logs(generation))
+        return f"{local}/{self.directory.local_name}/generation-{generation}"
+
+    def rank_log(self, generation: int, rank: int) -> str:
+        """A rank's log, on the rank's host."""
+        return f"{self.log_folder(generation)}/{self.directory.rank_log(generation, rank).name}"
+
+    def place_of(self, rank: int) -> AgentPlace | None:
+        """The agent that runs a rank."""
+        starts = [place.first_rank for place in self.places]
+        place = self.places[bisect_right(starts, rank) - 1] if rank >= 0 else None
+        return place if place is not None and rank in place.ranks else None
 
     def _argv(self) -> tuple[str, ...]:
         bundle = str(self.directory.bundle)

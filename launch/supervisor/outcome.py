@@ -22,6 +22,7 @@ OUTCOME_SCHEMA = 1
 class RunOutcome:
     """One controller's reign, from its first event to its verdict.
 
+    `tail` has the last lines of the rank that ended the run, `rest` says where all of them are.
     Losses, steps and speeds are None where no step was reported. `median_tokens_per_s` is of the
     whole run, not of one rank.
     """
@@ -31,6 +32,7 @@ class RunOutcome:
     engine: str
     run_directory: str
     tail: tuple[str, ...]
+    rest: str
     last_step: int | None
     first_loss: float | None
     last_loss: float | None
@@ -52,9 +54,7 @@ class RunOutcome:
             case Verdict.FINISHED:
                 return None
             case Verdict.FAILED:
-                return TrainingFailed(
-                    reason=self.reason, tail=self.tail, rest=f"{self.run_directory}/logs"
-                )
+                return TrainingFailed(reason=self.reason, tail=self.tail, rest=self.rest)
             case Verdict.REFUSED:
                 return EngineRefused(engine=self.engine, reason=self.reason)
             case Verdict.HOST:

@@ -100,6 +100,7 @@ class Roster:
         owner: RosterOwner,
     ) -> None:
         self._seats: dict[int, _Seat] = {}
+        self._seat_of: dict[Link, _Seat] = {}
         self._starter = starter
         self._welcome = welcome
         self._reactor = reactor
@@ -118,6 +119,14 @@ class Roster:
     def beats(self) -> dict[int, Beat]:
         """The last beat of each agent that is here."""
         return {i: seat.beat for i, seat in self._seats.items() if seat.link and seat.beat}
+
+    def is_agent(self, link: Link) -> bool:
+        """Whether a connection is a present agent's."""
+        return link in self._seat_of
+
+    def is_here(self, agent_id: int) -> bool:
+        """Whether an agent is connected."""
+        return self._seats[agent_id].link is not None
 
     def start(self, agent_id: int) -> None:
         """Begin a new life of an agent, after the old one."""
@@ -163,7 +172,7 @@ class Roster:
         if isinstance(record, Hello):
             self._on_hello(link, record)
             return
-        seat = self._seat_of(link)
+        seat = self._seat_of.get(link)
         if seat is None:
             link.close(f"{record.KIND} before hello")
         elif isinstance(record, Beat):
@@ -180,13 +189,17 @@ class Roster:
     def refused(self, reason: str) -> None:
         """Write one line about a connection that came to nothing."""
         self._refusals += 1
-        if self._refusals <= _LOGGED_REFUSALS:
-            with suppress(OSError), self._log.open("a") as file:  # a stranger may not end the run
-                file.write(f"{self._clock.wall_s():.3f} refused {reason}\n")
+        count = self._refusals
+        if count > _LOGGED_REFUSALS:
+            if count & (count - 1):  # from there on each time their number has doubled
+                return
+            reason = f"{count} connections by now, the last: {reason}"
+        with suppress(OSError), self._log.open("a") as file:  # a stranger may not end the run
+            file.write(f"{self._clock.wall_s():.3f} refused {reason}\n")
 
     def lost(self, link: Link, reason: str) -> None:
         """An agent's connection is gone, and this life of it with it."""
-        seat = self._seat_of(link)
+        seat = self._seat_of.pop(link, None)
         if seat is not None:
             seat.link = None
             self._lose(seat, f"connection {reason}")
@@ -214,13 +227,13 @@ class Roster:
 
     def _on_hello(self, link: Link, hello: Hello) -> None:
         seat = self._seats.get(hello.agent_id)
-        if seat is None or self._seat_of(link) is not None:
+        if seat is None or link in self._seat_of:
             link.close(f"hello of agent {hello.agent_id}, which is not awaited")
         elif seat.is_lost or seat.link is not None or hello.ranks:
             link.close("this life of the agent is over")
             self._lose(seat, "it came back in the middle of a life")
         else:
-            seat.link = link
+            seat.link, self._seat_of[link] = link, seat
             link.send(self._welcome)
             self._owner.post(
                 AgentJoined(
@@ -238,6 +251,7 @@ class Roster:
         seat.beat = None
         if seat.link is not None:
             link, seat.link = seat.link, None
+            del self._seat_of[link]
             link.close("this life of the agent is over")
         self._owner.post(
             AgentLost(
@@ -246,9 +260,6 @@ class Roster:
                 reason=f"{reason}; its log is {seat.call.log.name}",
             )
         )
-
-    def _seat_of(self, link: Link) -> _Seat | None:
-        return next((seat for seat in self._seats.values() if seat.link is link), None)
 
     def _give_signs(self) -> None:
         self.send_all(self._welcome)
@@ -261,6 +272,7 @@ class Roster:
 
 
 def _is_foreign(seat: _Seat, record: ToController) -> bool:
-    return (
-        isinstance(record, Started | RankLine | Exited) and record.rank not in seat.call.place.ranks
-    )
+    if not isinstance(record, Started | RankLine | Exited):
+        return False
+    place = seat.call.place
+    return not place.first_rank <= record.rank < place.first_rank + place.slots

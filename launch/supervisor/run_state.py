@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from launch.supervisor.events import AgentPlace, Deadline, RunTerms
 from launch.supervisor.instructions import Instruction, SetDeadline
+from launch.supervisor.number_set import EMPTY, NumberSet
 from launch.supervisor.verdict import Verdict
 
 
@@ -44,25 +45,27 @@ class State:
 
     `alive` are ranks told to start and not known to be gone, `staged` has the ranks whose part of a
     step's checkpoint is on disk, `committing` and `committed` are steps, `blamed` are agents whose
-    loss the budget has paid for since the last start.
+    loss the budget has paid for since the last start. `guilty` is the rank whose exit ended the
+    run, and `tail` its last lines.
     """
 
     terms: RunTerms
     phase: Phase
     generation: int
     committed: tuple[int, ...]
-    joined: frozenset[int] = frozenset()
-    alive: frozenset[int] = frozenset()
-    staged: tuple[tuple[int, frozenset[int]], ...] = ()
-    finished: frozenset[int] = frozenset()
-    left: frozenset[int] = frozenset()
+    joined: NumberSet = EMPTY
+    alive: NumberSet = EMPTY
+    staged: tuple[tuple[int, NumberSet], ...] = ()
+    finished: NumberSet = EMPTY
+    left: NumberSet = EMPTY
     committing: tuple[int, ...] = ()
-    blamed: frozenset[int] = frozenset()
+    blamed: NumberSet = EMPTY
     restarts_spent: int = 0
     restarts: tuple[Restart, ...] = ()
     deadline_serial: int = 0
     verdict: Verdict | None = None
     reason: str = ""
+    guilty: int | None = None
     tail: tuple[str, ...] = ()
 
     @property
@@ -107,8 +110,13 @@ def disarmed(state: State) -> State:
 
 def without_agent(state: State, agent_id: int) -> State:
     """The state after an agent is gone, and with it its ranks."""
-    ranks = state.place_of(agent_id).ranks
-    return replace(state, joined=state.joined - {agent_id}, alive=state.alive - ranks)
+    return without_ranks_of(replace(state, joined=state.joined.minus(agent_id)), agent_id)
+
+
+def without_ranks_of(state: State, agent_id: int) -> State:
+    """The state after the ranks of an agent are gone."""
+    ranks = NumberSet.of(state.place_of(agent_id).ranks)
+    return replace(state, alive=state.alive.without(ranks))
 
 
 def spoken(numbers: Sequence[int]) -> str:

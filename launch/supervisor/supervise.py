@@ -12,6 +12,7 @@ from launch.clock import Clock, SystemClock
 from launch.request import LaunchRequest
 from launch.run_directory import Reign, RunDirectory
 from launch.supervisor.checkpoints import CheckpointStore
+from launch.supervisor.desk import RunDesk
 from launch.supervisor.events import AgentPlace, InterruptAsked, RunOpened, RunTerms
 from launch.supervisor.hands import Hands
 from launch.supervisor.instructions import AskPort
@@ -21,7 +22,9 @@ from launch.supervisor.observer import Observer
 from launch.supervisor.orders import Orders
 from launch.supervisor.outcome import RunOutcome
 from launch.supervisor.progress import MetricsFile
+from launch.supervisor.reception import Reception
 from launch.supervisor.roster import AgentCall, AgentStarter, Roster
+from launch.supervisor.run_state import State
 from launch.supervisor.verdict import Verdict
 from launch.transport.link import Address, listen
 from launch.transport.reactor import Reactor
@@ -60,9 +63,10 @@ def supervise(
         controller = reign.controller(files, observer)
         roster = reign.roster(starter, controller)
         try:
-            reign.listen(roster)
+            orders = reign.orders()
+            reign.listen(roster, controller, orders)
             reign.obey_signals(controller)
-            controller.begin(reign.hands(controller, roster))
+            controller.begin(reign.hands(controller, roster, orders))
             started_s = reign.clock.monotonic_s()
             reign.reactor.run()
         finally:
@@ -123,6 +127,8 @@ class _Reign:
             terms=self._terms(),
             generation=_last_generation(files.journal.before),
             checkpoints=self.directory.committed_steps(),
+            run_name=self.request.run_name,
+            log_folder=self.request.ranks.log_folder,
         )
         return Controller(
             opened=opened,
@@ -147,10 +153,14 @@ class _Reign:
             owner=controller,
         )
 
-    def hands(self, controller: Controller, roster: Roster) -> Hands:
+    def orders(self) -> Orders:
+        """What agents are told."""
+        return Orders(request=self.request, places=self.places, directory=self.directory)
+
+    def hands(self, controller: Controller, roster: Roster, orders: Orders) -> Hands:
         """The one who acts."""
         return Hands(
-            orders=Orders(request=self.request, places=self.places, directory=self.directory),
+            orders=orders,
             store=CheckpointStore(directory=self.directory, required=self.request.checkpoint_files),
             roster=roster,
             reactor=self.reactor,
@@ -158,20 +168,28 @@ class _Reign:
             post=controller.post,
         )
 
-    def listen(self, roster: Roster) -> None:
+    def listen(self, roster: Roster, controller: Controller, orders: Orders) -> None:
         """Open the controller's port, and tell the roster where its agents shall dial."""
+        desk = RunDesk(controller=controller, orders=orders, epoch=self.epoch, clock=self.clock)
+        reception = Reception(roster=roster, desk=desk)
         host, port = self.request.controller_host, self.request.controller_port
         secret = self.directory.make_secret()
         try:
             address = Address(host=host, port=port or _ANY_PORT)
-            port = listen(self.reactor, address=address, secret=secret, owner=roster)
+            port = listen(self.reactor, address=address, secret=secret, owner=reception)
         except OSError as error:
             problem = f"controller port {port}: {os.strerror(error.errno or 0)}"
             raise HostError(host=host, problem=problem, instead="choose another port") from None
         reached = Address(host=host, port=port)
         roster.expect(self._call(place, reached) for place in self.places)
         self.directory.announce(
-            Reign(epoch=self.epoch, host=socket.gethostname(), pid=os.getpid(), port=reached.port)
+            Reign(
+                epoch=self.epoch,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                address=reached.host,
+                port=reached.port,
+            )
         )
 
     def obey_signals(self, controller: Controller) -> None:
@@ -188,6 +206,7 @@ class _Reign:
             engine=self.request.engine,
             run_directory=str(self.directory.path),
             tail=state.tail,
+            rest=self._rest(state),
             last_step=progress.last_step,
             first_loss=progress.first_loss,
             last_loss=progress.last_loss,
@@ -198,6 +217,14 @@ class _Reign:
             committed_steps=state.committed,
             wall_s=wall_s,
         )
+
+    def _rest(self, state: State) -> str:
+        """Where the whole log of the guilty rank is; of all ranks when nobody is to blame."""
+        place = None if state.guilty is None else self.orders().place_of(state.guilty)
+        if state.guilty is None or place is None:
+            return str(self.directory.logs)
+        host = self.request.hosts[place.agent_id].name
+        return f"{host}:{self.orders().rank_log(state.generation, state.guilty)}"
 
     def _terms(self) -> RunTerms:
         rules = self.request.supervision

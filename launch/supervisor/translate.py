@@ -14,11 +14,13 @@ from launch.supervisor.events import (
 from launch.wire import (
     Beat,
     CheckpointLine,
+    EvaluationLine,
     Exited,
     FinishedLine,
     Hello,
     InstructionFailed,
     LeftLine,
+    LogPiece,
     PhaseLine,
     PortReserved,
     RankLine,
@@ -53,7 +55,7 @@ def event_of(record: ToController, *, agent_id: int, at_s: float) -> Event | Non
             return InstructionRefused(
                 at_s=at_s, generation=record.generation, agent_id=agent_id, reason=record.reason
             )
-        case Hello() | Beat():
+        case Hello() | Beat() | LogPiece():
             return None
 
 
@@ -68,5 +70,5 @@ def _event_of_line(line: RankLine, *, at_s: float) -> Event | None:
             return RankLeft(at_s=at_s, generation=generation, rank=rank, step=step)
         case RefusedLine(reason=reason):
             return RankRefused(at_s=at_s, generation=generation, rank=rank, reason=reason)
-        case PhaseLine() | StepLine():
+        case PhaseLine() | StepLine() | EvaluationLine():
             return None

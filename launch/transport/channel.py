@@ -48,14 +48,11 @@ class LineSplitter:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The complete lines, without newlines; a line past the limit raises ChannelError."""
-        self._rest += data
-        while (end := self._rest.find(b"\n")) >= 0:
-            if end >= self.limit_bytes:
-                break
-            line, self._rest = self._rest[:end], self._rest[end + 1 :]
-            yield line
-        if len(self._rest) >= self.limit_bytes:
-            raise ChannelError(reason=f"line past {self.limit_bytes} bytes")
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in (*lines, self._rest):
+            if len(line) >= self.limit_bytes:
+                raise ChannelError(reason=f"line past {self.limit_bytes} bytes")
+        yield from lines
 
 
 class Session:

@@ -6,9 +6,11 @@ is cut off once it is `_BACKLOG_LIMIT_BYTES` behind.
 """
 
 import asyncio
+import resource
 import socket
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, cast
 
@@ -25,10 +27,15 @@ from launch.transport.channel import (
 )
 from launch.transport.reactor import Reactor
 
-_HANDSHAKE_LIMIT_S = 10.0
+_HANDSHAKE_LIMIT_S = 10.0  # of a stranger
+_CONNECT_LIMIT_S = 10.0
+_ANSWER_LIMIT_S = 60.0  # of a controller at whose door thousands of agents stand
 _BACKLOG_LIMIT_BYTES = 64 << 20
 _READ_BYTES = 1 << 16
-_BACKLOG_CONNECTIONS = 1024  # agents of a large run dial at once
+_BACKLOG_CONNECTIONS = 4096  # agents of a large run dial at once
+_ACCEPTED_AT_ONCE = 16  # before those who are here already are heard again
+_MOST_STRANGERS = 4096
+_MOST_DESCRIPTORS = 1 << 16
 _CLOSED_BY_PEER = "closed by the other side"
 
 L = TypeVar("L", bound=Line)
@@ -73,44 +80,66 @@ class Address:
 
 
 def listen(
-    reactor: Reactor, *, address: Address, secret: str, owner: LinkOwner[wire.ToController]
+    reactor: Reactor,
+    *,
+    address: Address,
+    secret: str,
+    owner: LinkOwner[wire.ToListener],
+    most_strangers: int | None = None,
 ) -> int:
-    """Listen for agents until the reactor closes; the port's number.
+    """Listen for agents and visitors until the reactor closes; the port's number.
+
+    At most `most_strangers` connections that have proved nothing are kept; by default as many as
+    half of our descriptors, and 4096.
 
     Raises:
         OSError: the port cannot be had.
     """
+    descriptors = _allow_many_connections()
+    strangers = _Strangers(most_strangers or min(_MOST_STRANGERS, descriptors // 2))
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        socket_side = _Socket(reader, writer)
-        reactor.spawn(
-            _converse(
-                socket_side, _challenge(socket_side, secret), _Inbox(owner, wire.TO_CONTROLLER)
-            )
-        )
+        lines = _Socket(reader, writer)
 
-    starting = asyncio.start_server(
-        connected, address.host, address.port, backlog=_BACKLOG_CONNECTIONS
-    )
+        async def prove() -> Session:
+            with strangers.one_more(lines):
+                return await _challenge(lines, secret)
+
+        reactor.spawn(_converse(lines, prove, _Inbox(owner, wire.TO_LISTENER)))
+
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    door = socket.create_server((address.host, address.port), family=family)
+    starting = asyncio.start_server(connected, sock=door, backlog=_ACCEPTED_AT_ONCE)
     server = reactor.loop.run_until_complete(starting)
+    door.listen(_BACKLOG_CONNECTIONS)  # asyncio has one number for both; how many wait is ours
     reactor.at_close(server.close)
-    return cast("int", server.sockets[0].getsockname()[1])  # typeshed says Any
+    return cast("int", door.getsockname()[1])  # typeshed says Any
 
 
 def dial(
     reactor: Reactor, *, address: Address, secret: str, owner: LinkOwner[wire.ToAgent]
 ) -> None:
-    """Connect to the controller; its `opened` or `refused` follows."""
+    """Connect an agent to the controller; its `opened` or `refused` follows."""
+    _dial(reactor, address, secret, inbox=_Inbox(owner, wire.TO_AGENT))
 
+
+def visit(
+    reactor: Reactor, *, address: Address, secret: str, owner: LinkOwner[wire.ToVisitor]
+) -> None:
+    """Connect a visitor to the controller; its `opened` or `refused` follows."""
+    _dial(reactor, address, secret, inbox=_Inbox(owner, wire.TO_VISITOR))
+
+
+def _dial(reactor: Reactor, address: Address, secret: str, *, inbox: "_Inbox[L]") -> None:
     async def connect() -> None:
         try:
-            async with asyncio.timeout(_HANDSHAKE_LIMIT_S):
+            async with asyncio.timeout(_CONNECT_LIMIT_S):
                 reader, writer = await asyncio.open_connection(address.host, address.port)
         except OSError as error:  # a timeout is one, too
-            owner.refused(str(error) or f"no answer within {_HANDSHAKE_LIMIT_S:g} s")
+            inbox.owner.refused(str(error) or f"no answer within {_CONNECT_LIMIT_S:g} s")
             return
-        socket_side = _Socket(reader, writer)
-        await _converse(socket_side, _respond(socket_side, secret), _Inbox(owner, wire.TO_AGENT))
+        lines = _Socket(reader, writer)
+        await _converse(lines, lambda: _respond(lines, secret), inbox, limit_s=_ANSWER_LIMIT_S)
 
     reactor.spawn(connect())
 
@@ -142,6 +171,40 @@ def reserve_port(port: int | None) -> Reserved:
     return Reserved(holder)
 
 
+class _Strangers:
+    """Connections that have proved nothing yet: when there are too many, the oldest is cut.
+
+    Whoever knows the secret has proved it within a few milliseconds, so a flood of strangers who
+    wait costs them their turn, and neither agents theirs nor us our descriptors.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: dict[_Socket, None] = {}
+
+    @contextmanager
+    def one_more(self, lines: "_Socket") -> Iterator[None]:
+        """While a connection proves itself."""
+        self._waiting[lines] = None
+        if len(self._waiting) > self._most:
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            oldest.cut(f"more than {self._most} strangers wait, and it was the first")
+        try:
+            yield
+        finally:
+            self._waiting.pop(lines, None)
+
+
+def _allow_many_connections() -> int:
+    """Lift our limit of descriptors as far as we may: each agent's connection takes one."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if most == resource.RLIM_INFINITY else min(_MOST_DESCRIPTORS, most)
+    if wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return max(soft, wanted)
+
+
 class _Socket:
     """A connection's lines, before anything is proven."""
 
@@ -152,15 +215,21 @@ class _Socket:
         self._lines: deque[bytes] = deque()
         name = writer.get_extra_info("peername")
         self.peer = f"{name[0]}:{name[1]}" if name else "unknown"
+        self._cut_because: str | None = None
 
     async def line(self) -> bytes:
         """The next line; raises ChannelError at the end and past the limit."""
         while not self._lines:
             data = await self._reader.read(_READ_BYTES)
-            if not data:
-                raise ChannelError(reason=_CLOSED_BY_PEER)
+            if not data or self._cut_because:
+                raise ChannelError(reason=self._cut_because or _CLOSED_BY_PEER)
             self._lines.extend(self._splitter.feed(data))
         return self._lines.popleft()
+
+    def cut(self, reason: str) -> None:
+        """End the connection; whoever waits for its line is told why."""
+        self._cut_because = reason
+        self.transport.abort()
 
     def trust(self) -> None:
         """Take long lines from now on."""
@@ -208,12 +277,16 @@ class _Inbox(Generic[L]):
 
 
 async def _converse(
-    lines: _Socket, handshake: Coroutine[None, None, Session], inbox: _Inbox[L]
+    lines: _Socket,
+    prove: Callable[[], Awaitable[Session]],
+    inbox: _Inbox[L],
+    *,
+    limit_s: float = _HANDSHAKE_LIMIT_S,
 ) -> None:
     """A connection's life: prove, then read until it ends."""
     try:
-        async with asyncio.timeout(_HANDSHAKE_LIMIT_S):
-            session = await handshake
+        async with asyncio.timeout(limit_s):
+            session = await prove()
     except (ChannelError, OSError) as error:
         inbox.owner.refused(f"{lines.peer}: {_reason(error)}")
     else:

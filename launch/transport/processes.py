@@ -46,24 +46,31 @@ class ExitStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessOrder:
-    """What to start: both outputs go to the end of `log`; standard input is empty."""
+    """What to start: standard input is empty; both outputs go to the end of `log`.
+
+    An `output` descriptor takes them instead where there is one, and `stdin` is read where there
+    is one. `processors` are those that the process may use, None leaves it ours.
+    """
 
     argv: Sequence[str]
     env: Mapping[str, str]
     log: Path
+    output: int | None = None
+    stdin: int | None = None
+    processors: frozenset[int] | None = None
     inherit: tuple[int, ...] = ()
 
 
 def start_dependent(order: ProcessOrder) -> int:
     """Start a process that leads a group and dies with us; its pid."""
-    return _start(order, before_exec=_die_with(os.getpid()))
+    return _start(order, before_exec=_in_child(os.getpid(), order.processors))
 
 
 def run_dependent(order: ProcessOrder) -> ExitStatus:
     """Run a process to its end and reap it; it dies with us."""
     pid = start_dependent(order)
     _, status = os.waitpid(pid, 0)
-    return _status(status)
+    return exit_status(status)
 
 
 def start_independent(order: ProcessOrder) -> int:
@@ -77,14 +84,14 @@ def reap(pid: int) -> ExitStatus | None:
         return None
     kill_group(pid)  # before the pid is free for somebody else's group
     _, status = os.waitpid(pid, 0)
-    return _status(status)
+    return exit_status(status)
 
 
 def kill_and_reap(pid: int) -> ExitStatus:
     """Kill a child's whole group, wait for the child and reap it."""
     kill_group(pid)
     _, status = os.waitpid(pid, 0)
-    return _status(status)
+    return exit_status(status)
 
 
 def signal_process(pid: int, number: signal.Signals) -> None:
@@ -108,13 +115,26 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def die_with_parent(parent: int, number: signal.Signals) -> None:
+    """Ask the kernel for a signal when our parent dies; end at once where it is dead already."""
+    _prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(_CANNOT_EXEC_STATUS)
+
+
+def children(parent: int) -> list[int]:
+    """Pids whose parent is `parent`; /proc/*/children would be faster and is not in all kernels."""
+    folders = (folder for folder in Path("/proc").iterdir() if folder.name.isdecimal())
+    return [int(folder.name) for folder in folders if _parent(folder) == parent]
+
+
 def kill_adopted(*, ours: frozenset[int]) -> list[int]:
     """Kill the children that we did not start: what dead ranks left behind.
 
     Those that are dead already are reaped; returned are those that have still to die, and whose own
     children may come to us when they do.
     """
-    adopted = [pid for pid in _children(os.getpid()) if pid not in ours]
+    adopted = [pid for pid in children(os.getpid()) if pid not in ours]
     for pid in adopted:
         signal_process(pid, signal.SIGKILL)
     return [pid for pid in adopted if not _is_reaped(pid)]
@@ -133,31 +153,38 @@ def processes_with(variable: str, value: str) -> list[int]:
 
 
 def _start(order: ProcessOrder, *, before_exec: Callable[[], None] | None) -> int:
+    output = _output(order)
     try:
-        log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StartError(program=order.argv[0], why=f"{order.log}: {error.strerror}") from None
-    try:
-        process = _spawn(order, log, before_exec)
+        process = _spawn(order, output, before_exec)
     except OSError as error:
         raise StartError(program=order.argv[0], why=error.strerror or str(error)) from None
     except subprocess.SubprocessError as error:
         raise StartError(program=order.argv[0], why=str(error)) from None
     finally:
-        os.close(log)
+        os.close(output)
     process.returncode = 0  # we reap by pid; Popen must neither wait nor warn
     return process.pid
 
 
+def _output(order: ProcessOrder) -> int:
+    """A descriptor of our own for what the process prints."""
+    if order.output is not None:
+        return os.dup(order.output)
+    try:
+        return os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StartError(program=order.argv[0], why=f"{order.log}: {error.strerror}") from None
+
+
 def _spawn(
-    order: ProcessOrder, log: int, before_exec: Callable[[], None] | None
+    order: ProcessOrder, output: int, before_exec: Callable[[], None] | None
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         list(order.argv),
         env=dict(order.env),
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
+        stdin=subprocess.DEVNULL if order.stdin is None else order.stdin,
+        stdout=output,
+        stderr=output,
         pass_fds=order.inherit,
         start_new_session=True,
         # Safe: the agent has one thread when it forks, and the function calls one C function.
@@ -165,18 +192,19 @@ def _spawn(
     )
 
 
-def _status(status: int) -> ExitStatus:
+def exit_status(status: int) -> ExitStatus:
+    """How a process ended, from what `waitpid` says."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         return ExitStatus(exit_code=None, signal=-code)
     return ExitStatus(exit_code=code, signal=None)
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def _in_child(parent: int, processors: frozenset[int] | None) -> Callable[[], None]:
     def ask_kernel() -> None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(_CANNOT_EXEC_STATUS)
+        die_with_parent(parent, signal.SIGKILL)
+        if processors is not None:
+            os.sched_setaffinity(0, processors)
 
     return ask_kernel
 
@@ -185,12 +213,6 @@ def _prctl(option: int, argument: int) -> None:
     if _LIBC.prctl(option, argument, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def _children(parent: int) -> list[int]:
-    """Pids whose parent is `parent`; /proc/*/children would be faster and is not in all kernels."""
-    folders = (folder for folder in Path("/proc").iterdir() if folder.name.isdecimal())
-    return [int(folder.name) for folder in folders if _parent(folder) == parent]
 
 
 def _parent(process: Path) -> int | None:

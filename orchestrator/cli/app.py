@@ -12,14 +12,20 @@ from typing import NoReturn
 import typer
 
 from orchestrator.cli import (
+    calibrate,
     cluster_cards,
     doctor,
+    generate,
     launch,
+    logs,
     model_cards,
     plan,
+    runs,
     schedule,
     schema,
+    score,
     show,
+    stop,
     validate,
 )
 from orchestrator.errors import ExitCode, LlmorchError
@@ -37,8 +43,14 @@ app = typer.Typer(
 app.command("plan")(plan.plan)
 app.command("validate")(validate.validate)
 app.command("schedule")(schedule.schedule)
+app.command("generate")(generate.generate)
 app.command("launch")(launch.launch)
+app.command("runs")(runs.runs)
+app.command("logs")(logs.logs)
+app.command("stop")(stop.stop)
 app.command("show")(show.show)
+app.command("score")(score.score)
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(model_cards.models, name="models")
 app.command("clusters")(cluster_cards.clusters)
 app.command("schema")(schema.schema)

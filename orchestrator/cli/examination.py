@@ -1,4 +1,4 @@
-"""What `validate` finds: problems, or the plan with its rank map and memory."""
+"""What `validate` finds: problems and warnings, and the plan with its rank map and memory."""
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator import api
+from orchestrator.catalog.resolve import resolve
 from orchestrator.cli.files import text_of
 from orchestrator.cli.plan_json import plan_document
 from orchestrator.cli.plan_table import headline
@@ -23,9 +24,15 @@ from orchestrator.errors import (
     nearest,
 )
 from orchestrator.records.engine import EngineCapabilities
+from orchestrator.records.layout import Layout
 from orchestrator.records.plan import Plan
+from orchestrator.records.run import ResolvedRun
 from orchestrator.rules.engine import ENGINE_RULES
+from orchestrator.rules.table import source_of, violations, warnings
 from orchestrator.specs.choices import Via
+from orchestrator.specs.document import examined as examined_shape
+from orchestrator.specs.document import mapping_of
+from orchestrator.specs.run import RunSpec
 from orchestrator.topology.placement import crossing_groups
 from orchestrator.topology.ranks import groups
 from orchestrator.units import gib, text_of_seconds
@@ -33,15 +40,21 @@ from orchestrator.units import gib, text_of_seconds
 SCHEMA = 1
 _AXES = ("tp", "cp", "dp", "pp")
 _SHOWN_GROUPS = 3
+_RENDERING = "engine-render"
+"""The rule of what an engine says when it is asked for its files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
-    """A run file's problems, and its plan where there are none."""
+    """A run file's problems, and its plan where there are none.
+
+    Warnings are of what is allowed and yet ends worse than somebody may expect.
+    """
 
     file: str
     problems: tuple[Problem, ...]
     plan: Plan | None
+    warnings: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -49,9 +62,14 @@ class Examination:
         """Return what `validate` ends with: 5 where only the engine stands in the way."""
         if not self.problems:
             return ExitCode.OK
-        if all(problem.rule in ENGINE_RULES for problem in self.problems):
+        if all(problem.rule in {*ENGINE_RULES, _RENDERING} for problem in self.problems):
             return ExitCode.ENGINE_REFUSES
         return ExitCode.INVALID_FILE
+
+    @property
+    def talk(self) -> tuple[str, ...]:
+        """Return the lines of the warnings."""
+        return tuple(f"{self.file}: warning: {warning}" for warning in self.warnings)
 
     def error(self) -> LlmorchError:
         """Return the problems as an error, for a command that cannot go on."""
@@ -64,34 +82,74 @@ class Examination:
 def examined(path: Path) -> Examination:
     """Return what the rules and the memory model say of a run file.
 
-    A run file without a layout is planned first.
+    A run file without a layout is planned first. Problems of shape, names, rules and engine are
+    found in one reading, as far as the names in it mean something.
 
     Raises:
         NoPlanFits: no layout is given and none fits.
     """
-    file = str(path)
+    file, text = str(path), text_of(path)
     try:
-        run = api.read_run(text_of(path), file=file)
-        engine = api.engine_named(run.spec.engine.name)
+        spec, shape = examined_shape(mapping_of(text, file=file), model=RunSpec)
     except InvalidFile as error:
         return Examination(file=file, problems=error.problems, plan=None)
+    if spec is None:
+        return Examination(file=file, problems=shape, plan=None)
+    engine, unknown = _engine(spec)
+    try:
+        run = resolve(spec, file=file)
+    except InvalidFile as error:
+        problems = (*shape, *unknown, *error.problems)
+        return Examination(file=file, problems=problems, plan=None)
+    return _of_run(run, engine, file=file, before=(*shape, *unknown))
+
+
+def _engine(spec: RunSpec) -> tuple[api.Engine | None, tuple[Problem, ...]]:
+    try:
+        return api.engine_named(spec.engine.name), ()
     except UnknownName as error:
         problem = Problem(
             key="engine.name",
             message=f"unknown engine '{error.name}'",
             possible=nearest(error.name, error.known),
         )
-        return Examination(file=file, problems=(problem,), plan=None)
-    capabilities = engine.capabilities()
+        return None, (problem,)
+
+
+def _of_run(
+    run: ResolvedRun, engine: api.Engine | None, *, file: str, before: tuple[Problem, ...]
+) -> Examination:
+    capabilities = None if engine is None else engine.capabilities()
+    broken = _broken(run, run.layout, capabilities)
+    if before or broken or engine is None or capabilities is None:
+        return Examination(
+            file=file,
+            problems=(*before, *broken),
+            plan=None,
+            warnings=_warnings(run, run.layout, capabilities),
+        )
     plan = api.plan(run, capabilities=capabilities, keep=1).plans[0]
-    broken = api.problems(run, layout=plan.layout, capabilities=capabilities)
-    problems = (*broken, *_memory_problems(plan))
+    problems = (*_broken(run, plan.layout, capabilities), *_memory_problems(plan))
+    problems = problems or _rendering_problems(engine, plan)
     return Examination(
         file=file,
         problems=problems,
         plan=None if problems else plan,
+        warnings=_warnings(run, plan.layout, capabilities),
         notes=_notes(plan, capabilities),
     )
+
+
+def _broken(
+    run: ResolvedRun, layout: Layout | None, capabilities: EngineCapabilities | None
+) -> tuple[Problem, ...]:
+    return () if layout is None else violations(run, layout, capabilities=capabilities)
+
+
+def _warnings(
+    run: ResolvedRun, layout: Layout | None, capabilities: EngineCapabilities | None
+) -> tuple[Problem, ...]:
+    return () if layout is None else warnings(run, layout, capabilities=capabilities)
 
 
 def examination_document(found: Examination) -> dict[str, Any]:
@@ -100,10 +158,16 @@ def examination_document(found: Examination) -> dict[str, Any]:
         "schema": SCHEMA,
         "file": found.file,
         "valid": not found.problems,
-        "problems": [asdict(problem) for problem in found.problems],
+        "problems": [_problem_document(problem) for problem in found.problems],
+        "warnings": [_problem_document(warning) for warning in found.warnings],
         "notes": list(found.notes),
         "plan": plan_document(found.plan) if found.plan else None,
     }
+
+
+def _problem_document(problem: Problem) -> dict[str, str]:
+    """Return a problem: the rule's id, the field, what is wrong, what would pass, who says so."""
+    return {**asdict(problem), "source": source_of(problem.rule)}
 
 
 def examination_picture(found: Examination) -> RenderableType:
@@ -145,12 +209,32 @@ def _notes(plan: Plan, capabilities: EngineCapabilities) -> tuple[str, ...]:
         axes = " and ".join(ignored)
         notes.append(f"{capabilities.name} does not overlap {axes} yet; the times assume it does")
     spec = plan.run.spec
-    absent = [name for name in ("data", "checkpoint") if getattr(spec, name) is None]
+    absent = _absent(plan, capabilities)
     if absent:
         notes.append(f"to launch it, the run file needs {' and '.join(absent)}")
     if plan.run.machine.spares and spec.launch.via is Via.LOCAL:
         notes.append("spares mean nothing on one machine (launch.via: local)")
     return tuple(notes)
+
+
+def _absent(plan: Plan, capabilities: EngineCapabilities) -> list[str]:
+    """Return what a run file needs to be launched, and has not."""
+    spec = plan.run.spec
+    absent = [name for name in ("data", "checkpoint") if getattr(spec, name) is None]
+    if "checkout" in capabilities.fields and spec.engine.checkout is None:
+        absent.append("engine.checkout")
+    return absent
+
+
+def _rendering_problems(engine: api.Engine, plan: Plan) -> tuple[Problem, ...]:
+    """Return why the engine would not render its files: what it alone knows."""
+    if _absent(plan, engine.capabilities()):
+        return ()
+    try:
+        engine.render(plan)
+    except EngineRefused as error:
+        return (Problem(key="engine", message=error.reason, rule=_RENDERING),)
+    return ()
 
 
 def _memory_problems(plan: Plan) -> tuple[Problem, ...]:

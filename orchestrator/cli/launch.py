@@ -5,11 +5,19 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.specs.choices import Via
+
 
 def launch(
     run_file: Annotated[Path, typer.Argument(help="The run file.", readable=False)],
     run_dir: Annotated[
         Path | None, typer.Option(help="The run's folder; default: launch.folder/NAME, numbered.")
+    ] = None,
+    via: Annotated[
+        Via | None, typer.Option(help="What starts the processes; default: launch.via.")
+    ] = None,
+    hostfile: Annotated[
+        Path | None, typer.Option(help="With ssh: the hosts; default: launch.hostfile.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print exactly what would be started.")
@@ -22,7 +30,7 @@ def launch(
     from orchestrator.cli import launching, summary
     from orchestrator.cli.screen import print_json, results, talk
 
-    prepared = launching.prepared(run_file)
+    prepared = launching.prepared(run_file, via=via, hostfile=hostfile)
     if dry_run:
         typer.echo(prepared.request.to_json() if as_json else prepared.request.to_text(), nl=False)
         return

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from orchestrator.cli.plan_json import plan_document
 from orchestrator.cli.training_view import TrainingView
 from orchestrator.errors import Interrupted, LlmorchError
 from orchestrator.records.plan import Plan
+from orchestrator.specs.choices import Via
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +33,8 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepared(run_file: Path) -> Prepared:
-    """Return what launching a run file would start.
+def prepared(run_file: Path, *, via: Via | None = None, hostfile: Path | None = None) -> Prepared:
+    """Return what launching a run file would start; `via` and `hostfile` overrule it.
 
     Raises:
         InvalidFile: the run file breaks its format or a rule, or does not fit in memory.
@@ -42,11 +43,34 @@ def prepared(run_file: Path) -> Prepared:
     found = examined(run_file)
     if found.plan is None:
         raise found.error()
-    spec = found.plan.run.spec
-    bundle = api.engine_named(spec.engine.name).render(found.plan)
+    plan = _overruled(found.plan, via=via, hostfile=hostfile)
+    spec = plan.run.spec
+    bundle = api.engine_named(spec.engine.name).render(plan)
     launcher = find_launcher(spec.launch.via.value)
-    request = launcher.prepare(bundle, found.plan.run)
-    return Prepared(plan=found.plan, launcher=launcher, request=request, notes=found.notes)
+    request = launcher.prepare(bundle, plan.run)
+    notes = (*found.notes, *_unused(plan))
+    return Prepared(plan=plan, launcher=launcher, request=request, notes=notes)
+
+
+def _overruled(plan: Plan, *, via: Via | None, hostfile: Path | None) -> Plan:
+    """Return the plan with what the command line says in place of the run file's words."""
+    changes = {"via": via, "hostfile": None if hostfile is None else str(hostfile)}
+    given = {key: value for key, value in changes.items() if value is not None}
+    spec = plan.run.spec
+    launch = spec.launch.model_copy(update=given)
+    return replace(plan, run=replace(plan.run, spec=spec.model_copy(update={"launch": launch})))
+
+
+def _unused(plan: Plan) -> tuple[str, ...]:
+    """Return a note for each setting that is given and that this launcher does not honour."""
+    spec = plan.run.spec.launch
+    names = spec.ssh_settings()
+    if spec.via is Via.SSH:
+        return (
+            ("cluster.spares: ssh does not use spare hosts yet",) if plan.run.machine.spares else ()
+        )
+    settings = ", ".join(f"launch.{name}" for name in names)
+    return (f"{settings}: only launch.via ssh uses that",) if names else ()
 
 
 def launched(start: Prepared, *, run_dir: Path | None, console: Console) -> RunOutcome:

@@ -37,6 +37,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "bubble_measure": plan.bubble.measure,
         "parts": {"time": asdict(plan.cost), "memory": asdict(plan.memory)},
         "num_microbatches": plan.num_microbatches,
+        "rates": plan.rates.value,
+        "step_interval_s": list(plan.interval_s) if plan.interval_s else None,
         "training_days": plan.training_s / 86_400,
     }
 

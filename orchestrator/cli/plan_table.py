@@ -6,7 +6,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cost.efficiency import efficiency_of
 from orchestrator.records.layout import Layout
 from orchestrator.records.plan import Plan, PlanReport
 from orchestrator.records.run import ResolvedRun
@@ -20,7 +19,7 @@ def picture(run: ResolvedRun, report: PlanReport) -> Group:
     """Return the whole answer of `llmorch plan`: ranking, the best taken apart, and why."""
     parts: list[RenderableType] = [
         Text(headline(run)),
-        Text(f"All times and sizes are modelled; step time {_accuracy(run)}.", style="dim"),
+        Text(f"All times and sizes are modelled; {_accuracy(report.plans[0])}.", style="dim"),
         Text(),
         ranking(report),
         Text(),
@@ -40,7 +39,7 @@ def headline(run: ResolvedRun) -> str:
     return (
         f"{run.model.name} on {gpus} ({machine.cluster.name}), {training.precision}, "
         f"sequence {training.sequence_length:,}, batch {training.global_batch_size:,}, "
-        f"{text_of_count(run.steps * run.tokens_per_step)} tokens"
+        f"{text_of_count(run.tokens)} tokens"
     )
 
 
@@ -90,8 +89,12 @@ def dissection(plan: Plan) -> Group:
     )
 
 
-def _accuracy(run: ResolvedRun) -> str:
-    return efficiency_of(run.machine.accelerator.architecture).accuracy
+def _accuracy(plan: Plan) -> str:
+    """Return how far the best plan's step may be off, and what its rates rest on."""
+    if plan.interval_s is None:
+        return f"rates are {plan.rates.value}s: no measured run of this accelerator and precision"
+    low, high = (part / plan.step_time_s - 1 for part in plan.interval_s)
+    return f"rates are fitted, and 4 of 5 measured steps lie within {low:+.0%} to {high:+.0%}"
 
 
 def sentences(report: PlanReport) -> Table:

@@ -38,6 +38,8 @@ def main() -> None:
         step += 1
         marks.mark(f"barrier {step}", step=step)
         signal.sigtimedwait([], args.step_s)
+        if args.talk:
+            print(f"rank {RANK} did step {step}", flush=True)  # noqa: T201
         misbehave(args, step)
         leaves = barrier(peers, bool(asked))
         report(step, time.monotonic() - started)
@@ -55,6 +57,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--step-s", type=float, default=0.005)
     parser.add_argument("--save-every", type=int, default=5)
     parser.add_argument("--refuse")
+    parser.add_argument("--talk", action="store_true", help="print a line each step")
     parser.add_argument("--fault", help="RANK:GENERATION:STEP:EXIT_CODE", default="")
     parser.add_argument("--forget-file", help="a checkpoint file that is not written", default="")
     parser.add_argument("--spawn-helper", help="where a helper's pid is written")
@@ -136,15 +139,20 @@ def misbehave(args: argparse.Namespace, step: int) -> None:
 
 
 def spawn_helper(note: Path) -> None:
-    """Leave a process behind in a session of its own, as careless data loaders do."""
-    if os.fork() == 0:
+    """Leave a process behind as careless data loaders do, and worse.
+
+    It has a session of its own, its parent is gone, and its environment tells nothing.
+    """
+    child = os.fork()
+    if child == 0:
         os.setsid()
-        if os.fork() == 0:
+        helper = os.fork()
+        if helper == 0:
             os.close(PIPE)
-            with (note.parent / f"{note.name}-{GENERATION}-{RANK}").open("w") as file:
-                file.write(str(os.getpid()))
-            signal.pause()
+            os.execve("/bin/sleep", ("sleep", "600"), {})
+        (note.parent / f"{note.name}-{GENERATION}-{RANK}").write_text(str(helper))
         os._exit(0)
+    os.waitpid(child, 0)  # whoever sees a rank step can read the note
 
 
 def say(**line: object) -> None:

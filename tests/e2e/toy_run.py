@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from launch.launchers.local import LAUNCHER
-from launch.request import HostSlots, LaunchRequest, Supervision
+from launch.request import HostSlots, LaunchRequest, RankTerms, Supervision
 from launch.run_directory import RunDirectory
 from launch.supervisor.observer import StepRow
 from launch.supervisor.run_state import Phase
@@ -64,6 +64,7 @@ def toy_request(changes: dict, toy_arguments: list[str]) -> LaunchRequest:
         hosts=(HostSlots(name="here", address="127.0.0.1", slots=slots),),
         last_step=steps,
         supervision=Supervision(**(rules | changes.pop("supervision", {}))),
+        ranks=RankTerms(**changes.pop("ranks", {})),
     )
     return replace(
         request, **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}

@@ -19,6 +19,7 @@ from launch.wire import (
     StopRanks,
     ToController,
 )
+from tests.fakes.clock import FakeClock
 
 SPEAKS = r"""printf '{"kind":"finished","step":9}\n' >/proc/self/fd/$LLMORCH_RANK_FD
 echo done; exit 4"""
@@ -69,7 +70,13 @@ def reports() -> list[ToController]:
 
 @pytest.fixture
 def ranks(reactor, reports) -> Ranks:
-    return Ranks(reactor=reactor, marker="0@/run", report=reports.append)
+    return Ranks(
+        reactor=reactor,
+        marker="0@/run",
+        clock=FakeClock(),
+        report=reports.append,
+        say=lambda _: None,
+    )
 
 
 def order_of(script: str, folder, *, generation: int = 1) -> StartRanks:

@@ -9,11 +9,11 @@ import pytest
 from launch.agent.archive import build_zipapp
 from launch.agent.environment import RankDoors, rank_environment
 from launch.agent.options import parse_options
-from launch.agent.rank import MarkFile, RankLineReader, log_tail
+from launch.agent.rank import MarkFile, RankLineReader
 from launch.marks import MarkWriter
 from launch.wire import FinishedLine, LeftLine, RankSlot, StartRanks, encode
 
-DOORS = RankDoors(line_descriptor=7, mark_file="/proc/self/fd/8", marker="0@/run")
+DOORS = RankDoors(line_descriptor=7, mark_file="/proc/self/fd/8", marker="0@/run", gpus="0,1")
 
 
 def environment(*, env=(), inherited=(), resume_from: str | None = None) -> dict[str, str]:
@@ -40,9 +40,12 @@ def test_a_rank_knows_its_place_as_under_torchrun() -> None:
         "WORLD_SIZE": "8",
         "LOCAL_WORLD_SIZE": "4",
         "GROUP_RANK": "1",
+        "NODE_RANK": "1",
         "MASTER_ADDR": "10.0.0.1",
         "MASTER_PORT": "29500",
         "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "CUDA_VISIBLE_DEVICES": "0,1",
         "LLMORCH_GENERATION": "3",
         "LLMORCH_RANK_FD": "7",
         "LLMORCH_MARK_FILE": "/proc/self/fd/8",
@@ -67,8 +70,12 @@ def test_a_restart_is_told_where_to_resume() -> None:
 
 
 @pytest.mark.parametrize("source", ["env", "inherited"])
-def test_a_users_thread_count_is_kept(source: str) -> None:
-    assert environment(**{source: [("OMP_NUM_THREADS", "8")]})["OMP_NUM_THREADS"] == "8"
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("OMP_NUM_THREADS", "8"), ("PYTHONUNBUFFERED", ""), ("CUDA_VISIBLE_DEVICES", "3")],
+)
+def test_what_a_user_sets_where_we_only_advise_is_kept(source: str, name: str, value: str) -> None:
+    assert environment(**{source: [(name, value)]})[name] == value
 
 
 @pytest.mark.parametrize("source", ["env", "inherited"])
@@ -145,26 +152,6 @@ def test_a_rank_without_a_mark_is_beaten_without_one() -> None:
 
     assert (beat.rank, beat.pid) == (3, 7)
     assert beat.seq is beat.step is beat.mark_age_s is beat.label is None
-
-
-def test_the_tail_of_a_log_is_its_last_lines_however_long_it_is(tmp_path) -> None:
-    log = tmp_path / "rank-0.log"
-    log.write_text("".join(f"line {number} {'x' * 100}\n" for number in range(10_000)))
-
-    tail = log_tail(log)
-
-    assert len(tail) == 40
-    assert tail[-1].startswith("line 9999 ")
-
-
-def test_a_log_of_strange_bytes_is_shown_as_well_as_possible(tmp_path) -> None:
-    (tmp_path / "log").write_bytes(b"caf\xe9\nCUDA error\n")
-
-    assert log_tail(tmp_path / "log") == ("caf\ufffd", "CUDA error")
-
-
-def test_a_missing_log_has_no_tail(tmp_path) -> None:
-    assert log_tail(tmp_path / "absent") == ()
 
 
 def test_options_come_from_the_command_line_and_the_secret_from_its_file(tmp_path) -> None:

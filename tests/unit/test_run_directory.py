@@ -123,10 +123,25 @@ def test_a_secret_is_forgotten_once_and_for_all(run) -> None:
 
 
 def test_who_controls_is_written_down(run) -> None:
-    run.announce(Reign(epoch=2, host="h1", pid=7, port=4_000))
+    reign = Reign(epoch=2, host="h1", pid=7, address="10.0.0.1", port=4_000)
+
+    run.announce(reign)
 
     content = json.loads(run.controller.read_text())
-    assert content == {"epoch": 2, "host": "h1", "pid": 7, "port": 4_000}
+    assert content == {"epoch": 2, "host": "h1", "pid": 7, "address": "10.0.0.1", "port": 4_000}
+    assert run.reign() == reign
+
+
+def test_nobody_controls_what_never_began(run) -> None:
+    assert (run.reign(), run.read_secret()) == (None, None)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"epoch": 1}'])
+def test_a_strange_note_of_who_controls_is_named(run, text: str) -> None:
+    run.controller.write_text(text)
+
+    with pytest.raises(StorageError, match="not what a controller writes"):
+        run.reign()
 
 
 def test_committed_steps_are_numbers_in_order(run) -> None:

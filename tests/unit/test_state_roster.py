@@ -268,7 +268,10 @@ def test_refused_connections_are_logged_up_to_a_limit(scene) -> None:
         scene.roster.refused(f"10.0.0.9:{number}: wrong proof")
 
     lines = scene.log.read_text().splitlines()
-    assert len(lines) == 200
+    assert len(lines) == 202
+    assert lines[-1] == (
+        "1000.000 refused 512 connections by now, the last: 10.0.0.9:511: wrong proof"
+    )
     assert lines[0] == "1000.000 refused 10.0.0.9:0: wrong proof"
     assert scene.owner.events == []
 

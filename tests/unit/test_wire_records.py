@@ -9,10 +9,12 @@ import pytest
 from launch import wire
 from launch.codec import LINE_LIMIT_BYTES
 from launch.wire import (
+    FROM_VISITOR,
     HANDSHAKE,
     RANK_LINES,
     TO_AGENT,
     TO_CONTROLLER,
+    TO_VISITOR,
     Exited,
     Hello,
     RankLine,
@@ -31,6 +33,8 @@ FAMILIES = {
     "## 2. Rank to agent": RANK_LINES,
     "### Agent to controller": TO_CONTROLLER,
     "### Controller to agent": TO_AGENT,
+    "### Visitor to controller": FROM_VISITOR,
+    "### Controller to visitor": TO_VISITOR,
 }
 STEP = StepLine(step=3, loss=2.5, grad_norm=None, learning_rate=1e-3, tokens=64, duration_s=0.25)
 

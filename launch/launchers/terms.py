@@ -1,0 +1,29 @@
+"""What every launcher's request takes from a run file in the same way."""
+
+from launch.request import RankTerms, Supervision
+from orchestrator.specs.run import RunSpec
+
+_KEPT_CHECKPOINTS = 3
+
+
+def supervision_of(spec: RunSpec) -> Supervision:
+    """When to try again and when to give up."""
+    return Supervision(
+        max_restarts=spec.supervise.max_restarts,
+        keep_checkpoints=spec.checkpoint.keep if spec.checkpoint else _KEPT_CHECKPOINTS,
+        join_timeout_s=spec.supervise.join_timeout_s,
+        beat_interval_s=spec.supervise.beat_interval_s,
+        lease_s=spec.supervise.lease_s,
+        stop_grace_s=spec.supervise.stop_grace_s,
+    )
+
+
+def rank_terms_of(spec: RunSpec) -> RankTerms:
+    """What a rank gets of its host."""
+    logs = spec.launch.logs
+    return RankTerms(
+        binding=spec.launch.binding,
+        log_folder=logs.folder,
+        log_limit_bytes=logs.limit_bytes,
+        log_keep=logs.keep,
+    )

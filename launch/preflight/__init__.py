@@ -1,0 +1,1 @@
+"""Whether hosts can take part in a run, found out before anything starts."""

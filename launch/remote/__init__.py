@@ -1,0 +1,1 @@
+"""Programs that travel to hosts over ssh: one file each, the standard library alone."""
