@@ -18,6 +18,7 @@ from orchestrator.engines.registry import engine_named
 from orchestrator.errors import InvalidFile, Problem
 from orchestrator.planner.rank import plan as ranked
 from orchestrator.records.bundle import EngineBundle
+from orchestrator.records.calibration import Calibration
 from orchestrator.records.engine import MEGATRON_FAMILY, EngineCapabilities
 from orchestrator.records.layout import Layout
 from orchestrator.records.plan import Plan, PlanReport
@@ -122,6 +123,7 @@ def plan(
     capabilities: EngineCapabilities = MEGATRON_FAMILY,
     keep: int = 10,
     progress: Callable[[int, int], None] | None = None,
+    calibration: Calibration | None = None,
 ) -> PlanReport:
     """Return the ranked layouts of a run, or its own layout priced where it has one.
 
@@ -129,8 +131,11 @@ def plan(
         NoPlanFits: nothing obeys the rules and fits in memory; says what would have to change.
     """
     if run.layout is not None:
-        return PlanReport(plans=(price(run, run.layout),), rejected=(), evaluated=1)
-    return ranked(run, capabilities=capabilities, keep=keep, progress=progress)
+        priced = price(run, run.layout, calibration=calibration)
+        return PlanReport(plans=(priced,), rejected=(), evaluated=1)
+    return ranked(
+        run, capabilities=capabilities, keep=keep, progress=progress, calibration=calibration
+    )
 
 
 def run_file_of(plan: Plan) -> str:

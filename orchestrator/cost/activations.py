@@ -10,7 +10,6 @@ row sums stay. FP8 keeps the inputs of matrix products in 1 byte.
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
-from orchestrator.cost.efficiency import AttentionKernel
 from orchestrator.cost.shape import (
     LayerKind,
     Matrix,
@@ -50,6 +49,7 @@ class LayerActivations:
     core_output_bytes: float
     mask_bytes: float
     dense_inner_bytes: float
+    dense_activation_bytes: float
     shared_inner_bytes: float
     expert_input_bytes: float
     expert_inner_bytes: float
@@ -67,7 +67,7 @@ def layer_activations(workload: Workload, part: Slice, *, kind: LayerKind) -> La
     moe = kind is LayerKind.MOE
     shape, wide, narrow = workload.shape, workload.element_bytes, workload.input_bytes
     hidden = part.held_tokens * shape.hidden
-    inner = _inner(workload, mlp_matrices(shape, width=shape.ffn, tp=part.tp), part.tokens)
+    plain = mlp_matrices(shape, width=shape.ffn, tp=part.tp)
     shared = mlp_matrices(shape, width=shape.shared_ffn, tp=part.tp)
     pairs = part.held_tokens * shape.topk * part.etp
     experts = mlp_matrices(shape, width=shape.expert_ffn, tp=part.etp)
@@ -81,7 +81,8 @@ def layer_activations(workload: Workload, part: Slice, *, kind: LayerKind) -> La
         core_bytes=_core_bytes(workload, part),
         core_output_bytes=_output_bytes(workload) * _output_width(shape, part.tp) * part.tokens,
         mask_bytes=2 * MASK_BYTES * hidden if workload.hidden_dropout else 0.0,
-        dense_inner_bytes=0.0 if moe else inner,
+        dense_inner_bytes=0.0 if moe else wide * part.tokens * plain[0].columns,
+        dense_activation_bytes=0.0 if moe else narrow * part.tokens * plain[1].rows,
         shared_inner_bytes=_inner(workload, shared, part.tokens) if moe else 0.0,
         expert_input_bytes=narrow * pairs * shape.hidden + router if moe else 0.0,
         expert_inner_bytes=wide * pairs * experts[0].columns if moe else 0.0,
@@ -103,7 +104,10 @@ def kept_bytes(layer: LayerActivations, recompute: Recompute) -> float:
         "core_attn": layer.core_bytes,
         "layernorm": layer.norm_bytes,
         "mla_up_proj": layer.qkv_bytes if layer.latent_bytes else 0.0,
-        "mlp": layer.dense_inner_bytes,
+        "attn_out": layer.residual_bytes + layer.core_output_bytes,
+        "mlp": layer.dense_inner_bytes + layer.dense_activation_bytes,
+        "mlp_in": layer.dense_inner_bytes + layer.dense_activation_bytes,
+        "mlp_act": layer.dense_activation_bytes,
         "shared_experts": layer.shared_inner_bytes,
         "moe_act": layer.expert_activation_bytes,
         "moe": layer.expert_input_bytes + layer.expert_inner_bytes + layer.expert_activation_bytes,
@@ -119,7 +123,7 @@ def _covered(recompute: Recompute) -> set[str]:
 def _core_bytes(workload: Workload, part: Slice) -> float:
     """Return the row sums of fused attention, or the scores [a / t, T, s] of unfused: 2 copies."""
     heads = workload.shape.heads // part.tp
-    if workload.chip.efficiency.attention_kernel is AttentionKernel.FUSED:
+    if not workload.keeps_scores:
         return float(ROW_SUM_BYTES * heads * part.tokens)
     return 2 * workload.element_bytes * heads * part.tokens * workload.sequence
 

@@ -13,7 +13,7 @@ from orchestrator.cost.parameters import Held, layer_parameters
 from orchestrator.cost.shape import LayerKind
 from orchestrator.cost.share import Share, held_parameters, shares_of
 from orchestrator.cost.slice import Slice, slice_of
-from orchestrator.cost.states import States, sharded_states, state_bytes_of
+from orchestrator.cost.states import States, sharded_states
 from orchestrator.cost.workload import Workload
 from orchestrator.records.layout import Layout, Recompute
 from orchestrator.records.plan import MemoryParts
@@ -22,6 +22,11 @@ from orchestrator.specs.choices import Precision, RecomputeGranularity
 
 LOGIT_BYTES = 8.0
 """Bytes for each logit at the peak of the loss: BF16 logits 2, FP32 softmax 4, BF16 gradient 2."""
+
+FLASH_LOGIT_BYTES = 4.0
+"""The same where the loss is Flash Attention's kernel: BF16 logits, and gradients in BF16."""
+
+FLASH_LOSS_FAMILIES = ("llm-foundry", "internevo")
 
 WIDE_LOGIT_BYTES = 12.0
 """The same in FP32: logits, softmax, gradient."""
@@ -72,8 +77,7 @@ def overhead_bytes(workload: Workload, layout: Layout) -> float:
         _working_bytes(workload, layout, part, share=share)
         for share in shares_of(workload.shape, layout)
     )
-    reserve = workload.chip.efficiency.reserve_bytes
-    return working + _logits_bytes(workload, part) + reserve
+    return working + _logits_bytes(workload, part) + workload.reserve_bytes
 
 
 def states_floor_bytes(workload: Workload, layout: Layout) -> float:
@@ -105,14 +109,14 @@ def _rank_memory(
         parameters_bytes=states.parameters_bytes,
         gradients_bytes=states.gradients_bytes,
         optimizer_bytes=states.optimizer_bytes,
-        activations_bytes=in_flight / layout.vpp * kept + working,
+        activations_bytes=in_flight / layout.vpp * kept * (1 - workload.offloaded_share) + working,
         logits_bytes=_logits_bytes(workload, part) if share.head else 0.0,
-        reserve_bytes=workload.chip.efficiency.reserve_bytes,
+        reserve_bytes=workload.reserve_bytes,
     )
 
 
 def _states(workload: Workload, layout: Layout, held: Held) -> States:
-    per = state_bytes_of(workload.precision)
+    per = workload.states
     stage = layout.zero_stage
     dense = sharded_states(held.dense, per, zero_stage=stage, domain=layout.zero_domain)
     domain = max(1, layout.expert_dp // layout.zero_replicas)
@@ -161,5 +165,7 @@ def _layer_held(workload: Workload, layout: Layout, *, kind: LayerKind) -> Held:
 def _logits_bytes(workload: Workload, part: Slice) -> float:
     """Return the loss's workspace for one microbatch: [T, v / t], and again for each MTP depth."""
     each = WIDE_LOGIT_BYTES if workload.precision is Precision.FP32 else LOGIT_BYTES
+    if workload.software.family in FLASH_LOSS_FAMILIES:
+        each = FLASH_LOGIT_BYTES
     columns = workload.padded_vocab(part.tp) // part.tp
     return each * part.tokens * columns

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from orchestrator.cost.basis import basis_of
 from orchestrator.cost.flops import model_flop_per_step
 from orchestrator.cost.memory import memory_of
 from orchestrator.cost.step import cost_of
 from orchestrator.cost.workload import Workload, workload_of
+from orchestrator.records.calibration import Calibration
 from orchestrator.records.layout import Layout
 from orchestrator.records.plan import Bubble, CostParts, MemoryParts, Plan
 from orchestrator.records.run import ResolvedRun
@@ -38,9 +40,10 @@ LIMITS: Mapping[str, str] = MappingProxyType(
 """The parts of a step that are not the model's own computation, in words."""
 
 
-def price(run: ResolvedRun, layout: Layout) -> Plan:
+def price(run: ResolvedRun, layout: Layout, *, calibration: Calibration | None = None) -> Plan:
     """Return the plan of a layout that obeys the rules; memory may exceed what there is."""
-    workload = workload_of(run)
+    workload = workload_of(run, calibration=calibration)
+    basis = basis_of(workload)
     cost, memory = cost_of(workload, layout), memory_of(workload, layout)
     flop = model_flop_per_step(
         workload.shape, sequence=workload.sequence, tokens=workload.tokens_per_step
@@ -61,6 +64,8 @@ def price(run: ResolvedRun, layout: Layout) -> Plan:
         model_flop_per_step=flop,
         mfu=flop / cost.total_s / peak,
         binding_limit=binding_limit(cost, memory, workload=workload),
+        rates=basis.origin,
+        interval_s=basis.interval(cost.total_s),
     )
 
 

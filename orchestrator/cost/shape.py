@@ -59,7 +59,8 @@ class Shape:
     `positions` counts learned position rows (0 with rotary ones), `norm_vectors` the vectors of
     a normalisation (2 for LayerNorm, 1 for RMSNorm), `layer_norms` the normalisations of a layer
     beside those of queries and keys, `sinks` the learned numbers that join a layer's softmax (one
-    a head), `kinds` names each layer's kind.
+    a head), `kinds` names each layer's kind, `group_limit` how many groups of experts a token may
+    reach (0: no limit).
     """
 
     hidden: int
@@ -83,6 +84,7 @@ class Shape:
     topk: int
     expert_ffn: int
     shared_ffn: int
+    group_limit: int
     latent: Latent | None
     window: Window | None
 
@@ -147,6 +149,7 @@ def shape_of(card: ModelCard) -> Shape:
         topk=moe.router_topk if moe else 0,
         expert_ffn=moe.moe_ffn_hidden_size if moe else 0,
         shared_ffn=moe.shared_expert_intermediate_size if moe else 0,
+        group_limit=(moe.group_topk or 0) if moe else 0,
         latent=_latent_of(card.mla) if card.mla else None,
         window=_window_of(card, card.window) if card.window else None,
     )

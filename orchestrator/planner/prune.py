@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 
 from orchestrator.cost.memory import memory_of, states_floor_bytes
 from orchestrator.cost.workload import Workload
-from orchestrator.errors import Problem
 from orchestrator.planner.words import recompute_words, words_of
 from orchestrator.records.engine import EngineCapabilities
 from orchestrator.records.layout import Layout
 from orchestrator.records.plan import MemoryParts, Rejection
 from orchestrator.records.run import ResolvedRun
-from orchestrator.rules.table import first_violation
+from orchestrator.rules.table import Broken, first_broken
 from orchestrator.units import text_of_bytes
 
 MEMORY_RULE = "memory"
@@ -30,9 +29,9 @@ class TooLarge:
 
 def breach_of(
     run: ResolvedRun, layout: Layout, *, capabilities: EngineCapabilities
-) -> Problem | None:
+) -> Broken | None:
     """Return the first rule that a layout breaks."""
-    return first_violation(run, layout, capabilities=capabilities)
+    return first_broken(run, layout, capabilities=capabilities)
 
 
 def fitted(workload: Workload, layout: Layout) -> MemoryParts | TooLarge:
@@ -51,14 +50,14 @@ class Tally:
     """Counts what fell out, rule by rule, with the example that came closest."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, tuple[Layout, Problem]] = field(default_factory=dict)
+    examples: dict[str, tuple[Layout, Broken]] = field(default_factory=dict)
     leanest: TooLarge | None = None
 
-    def broke(self, layout: Layout, problem: Problem) -> None:
+    def broke(self, layout: Layout, broken: Broken) -> None:
         """Note a layout that breaks a rule; the first one is the example."""
-        rule = problem.rule or problem.key
+        rule = broken.rule.id
         self.counts[rule] = self.counts.get(rule, 0) + 1
-        self.examples.setdefault(rule, (layout, problem))
+        self.examples.setdefault(rule, (layout, broken))
 
     def outgrew(self, too_large: TooLarge) -> None:
         """Note a layout that does not fit; the one that needs least is the example."""
@@ -79,7 +78,8 @@ class Tally:
         )
 
     def _rule_rejection(self, rule: str, count: int) -> Rejection:
-        layout, problem = self.examples[rule]
+        layout, broken = self.examples[rule]
+        problem = broken.problem()
         return Rejection(
             rule=rule,
             count=count,

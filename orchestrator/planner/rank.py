@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.cost.quote import price
-from orchestrator.cost.step import cost_of
+from orchestrator.cost.step import costs_of
 from orchestrator.cost.workload import Workload, workload_of
 from orchestrator.errors import NoPlanFits
 from orchestrator.planner.explain import explanation
 from orchestrator.planner.prune import Tally, TooLarge, breach_of, fitted
 from orchestrator.planner.space import candidates, longer_context_degrees
+from orchestrator.records.calibration import Calibration
 from orchestrator.records.engine import EngineCapabilities
 from orchestrator.records.layout import Layout
 from orchestrator.records.plan import CostParts, PlanReport
@@ -50,6 +51,7 @@ def plan(
     capabilities: EngineCapabilities,
     keep: int = 10,
     progress: Progress | None = None,
+    calibration: Calibration | None = None,
 ) -> PlanReport:
     """Return the best layouts for a run by modelled step time, and why the others fell out.
 
@@ -58,7 +60,7 @@ def plan(
     Raises:
         NoPlanFits: nothing passes the rules and fits; the reasons say what would have to change.
     """
-    workload = workload_of(run)
+    workload = workload_of(run, calibration=calibration)
     layouts = candidates(run, capabilities=capabilities)
     search = _examined(run, workload, layouts, capabilities=capabilities, progress=progress)
     if not search.entries:
@@ -71,7 +73,7 @@ def plan(
         raise _nothing_fits(run, workload, search)
     ranked = _ranked(search.entries)
     rejected = search.tally.rejections(workload, fitting=tuple(entry.layout for entry in ranked))
-    plans = tuple(price(run, entry.layout) for entry in ranked[:keep])
+    plans = tuple(price(run, entry.layout, calibration=calibration) for entry in ranked[:keep])
     return PlanReport(
         plans=plans,
         rejected=rejected,
@@ -88,7 +90,7 @@ def _examined(
     capabilities: EngineCapabilities,
     progress: Progress | None,
 ) -> Search:
-    entries: list[Entry] = []
+    fitting: list[Layout] = []
     tally = Tally()
     for number, layout in enumerate(layouts):
         if progress is not None and number % PROGRESS_INTERVAL == 0:
@@ -101,10 +103,12 @@ def _examined(
         if isinstance(memory, TooLarge):
             tally.outgrew(memory)
             continue
-        entries.append(Entry(layout=layout, cost=cost_of(workload, layout)))
+        fitting.append(layout)
     if progress is not None:
         progress(len(layouts), len(layouts))
-    return Search(entries=tuple(entries), tally=tally, evaluated=len(layouts))
+    priced = zip(fitting, costs_of(workload, fitting), strict=True)
+    entries = tuple(Entry(layout=layout, cost=cost) for layout, cost in priced)
+    return Search(entries=entries, tally=tally, evaluated=len(layouts))
 
 
 def _ranked(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from orchestrator.cost.efficiency import AttentionKernel, efficiency_of
+from orchestrator.cost.workload import keeps_scores
 from orchestrator.planner.cuts import ENDS, Chunks, chunks_of, schedule_kind
 from orchestrator.records.engine import EngineCapabilities
 from orchestrator.records.layout import Layout, Recompute
@@ -164,8 +164,7 @@ def _modules_worth_dropping(run: ResolvedRun) -> tuple[str, ...]:
     Unfused attention keeps [s, s] scores; fused attention keeps next to nothing, and there the
     widened state of the MLP is the largest.
     """
-    kernel = efficiency_of(run.machine.accelerator.architecture).attention_kernel
-    if kernel is AttentionKernel.UNFUSED:
+    if keeps_scores(run.machine.accelerator):
         return ("core_attn",)
     modules = ("mla_up_proj",) if run.model.mla else ()
     return (*modules, "moe_act") if run.model.moe else (*modules, "mlp")

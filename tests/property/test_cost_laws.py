@@ -114,6 +114,57 @@ def test_recomputation_frees_memory_and_costs_time(case: tuple[ResolvedRun, Layo
     assert again.cost.total_s > kept.cost.total_s
 
 
+@settings(deadline=None, max_examples=100)
+@given(_priced())
+def test_states_never_grow_with_the_zero_stage(case: tuple[ResolvedRun, Layout]):
+    run, layout = case
+    workload = workload_of(run)
+
+    states = [memory_of(workload, replace(layout, zero_stage=stage)) for stage in (0, 1, 2, 3)]
+
+    totals = [one.parameters_bytes + one.gradients_bytes + one.optimizer_bytes for one in states]
+    assert totals == sorted(totals, reverse=True)
+
+
+@settings(deadline=None, max_examples=100)
+@given(_priced())
+def test_memory_never_grows_with_tensor_parallelism(case: tuple[ResolvedRun, Layout]):
+    run, layout = case
+    workload = workload_of(run)
+    # The same replicas on twice the ranks: only what a rank holds of the model changes. The
+    # vocabulary's padding grows with tp: it is left out of the law.
+    vocab = max(1, workload.shape.vocab // 4096) * 4096
+    bare = replace(workload, shape=replace(workload.shape, vocab=vocab))
+    one = replace(layout, ep=1, etp=1, sequence_parallel=True)
+
+    narrow, wide = (memory_of(bare, replace(one, tp=tp)) for tp in (2, 4))
+
+    assert wide.total_bytes <= narrow.total_bytes * (1 + 1e-9)
+
+
+@settings(deadline=None, max_examples=100)
+@given(_priced(), st.sampled_from(["gemm", "attention", "elementwise", "link", "host"]))
+def test_a_step_never_gets_faster_when_a_price_rises(case: tuple[ResolvedRun, Layout], name: str):
+    run, layout = case
+    workload = workload_of(run)
+    known = workload.calibration
+    rates = ("gemm", "attention", "link")
+    factor = 0.5 if name in rates else 2.0
+    worse = replace(
+        known,
+        figures={
+            key: replace(one, value=one.value * factor)
+            if key.startswith(name) and not key.endswith(("edge", "narrow", "call", "odd"))
+            else one
+            for key, one in known.figures.items()
+        },
+    )
+
+    dear, cheap = (price(run, layout, calibration=one).step_time_s for one in (worse, known))
+
+    assert dear >= cheap * (1 - 1e-9)
+
+
 @settings(deadline=None, max_examples=200)
 @given(_priced())
 def test_the_states_alone_never_exceed_the_peak(case: tuple[ResolvedRun, Layout]):

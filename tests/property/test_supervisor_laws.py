@@ -33,6 +33,7 @@ from launch.supervisor.events import (
 )
 from launch.supervisor.instructions import CloseRun, StartAgent, StartGeneration
 from launch.supervisor.journal import replay
+from launch.supervisor.number_set import NumberSet
 from launch.supervisor.run_state import Phase, State
 from launch.supervisor.state import TABLE, InvalidTransition, handle, open_run
 from launch.supervisor.verdict import Verdict
@@ -159,7 +160,7 @@ EXAMPLES = {
 
 def state_in(phase: Phase) -> State:
     opened = RunOpened(at_s=0, epoch=1, terms=terms_of(), generation=1, checkpoints=())
-    return replace(open_run(opened)[0], phase=phase, alive=frozenset({0, 1, 2, 3}))
+    return replace(open_run(opened)[0], phase=phase, alive=NumberSet.of((0, 1, 2, 3)))
 
 
 def test_there_is_an_example_of_every_event() -> None:

@@ -1,189 +1,170 @@
-"""The cost model against measured step times: today's error, which may only shrink.
+"""The cost model against published step times: today's error, which may only shrink.
 
-`throughput.csv` holds published rows with their sources. They are the same software stack's
-(Megatron-Core in NeMo, H100) unless the class says otherwise, and most of them were among the
-rows that the constants were fitted on: this guards against getting worse, it is no proof of
-accuracy on rows nobody has seen. Print the table of docs/cost-model.md with
+`throughput.csv` holds 1,200 published rows with their sources. The built-in calibration was
+fitted on those with a time, so errors here are in-sample; the held-out ones are those the
+calibration keeps, and a test refits to see that they are true. docs/cost-model.md shows all of
+them; print its tables with
 
-    python tests/published/test_throughput.py
+    python benchmarks/cost_model.py
 """
 
-import csv
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 
+import numpy as np
 import pytest
 
-from orchestrator.catalog.cards import accelerator_card, cluster_card
-from orchestrator.cost.quote import price
-from orchestrator.records.layout import Layout, Recompute
-from orchestrator.records.run import Machine, ResolvedRun
-from orchestrator.specs.choices import (
-    OverlapAxis,
-    Precision,
-    RecomputeGranularity,
-    ScheduleKind,
-)
-from orchestrator.specs.cluster import ClusterSpec
-from orchestrator.specs.model import ModelCard
-from orchestrator.specs.run import RunSpec
-from orchestrator.specs.training import TrainingSpec
+from orchestrator.catalog.calibration import built_in
+from orchestrator.cost.fitting.errors import GOALS, KINDS, errors_of, group_of
+from orchestrator.cost.fitting.fit import calibration_from, fit_of, with_defaults
+from orchestrator.cost.fitting.parameters import PARAMETERS
+from orchestrator.cost.fitting.problem import problem_of
+from orchestrator.cost.fitting.score import Score, score_of
+from orchestrator.cost.rows.row import rows_of
+from orchestrator.records.calibration import Origin
+from orchestrator.units import gib
 
-Row = Mapping[str, str]
+TODAY_IN_SAMPLE = {"dense H100": 3.7, "dense A100": 5.6, "dense Blackwell": 5.2, "MoE": 10.2}
+TODAY_HELD_OUT = {
+    "dense H100": (4.4, 9.4),
+    "dense A100": (6.9, 18.5),
+    "dense Blackwell": (7.9, 16.3),
+    "MoE": (16.8, 38.0),
+}
+"""Mean, or mean and 90th percentile, percent; a better model lowers them."""
 
-TODAY_MEAN = {"dense H100": 0.045, "dense A100": 0.176}
-TODAY_WORST = {"dense H100": 0.148, "dense A100": 0.213}
+SLACK = 0.85
+"""Below this share of today's error the table above is out of date."""
 
-
-def _card(row: Row) -> ModelCard:
-    gated = row["mlp"] == "gated"
-    return ModelCard(
-        name=row["model"],
-        num_layers=int(row["layers"]),
-        hidden_size=int(row["hidden"]),
-        ffn_hidden_size=int(row["ffn"]),
-        num_attention_heads=int(row["heads"]),
-        num_query_groups=int(row["groups"]),
-        head_dim=int(row["hidden"]) // int(row["heads"]),
-        vocab_size=int(row["vocab"]),
-        max_sequence_length=int(row["sequence"]),
-        gated_mlp=gated,
-        activation="silu" if gated else "gelu",
-        normalization="RMSNorm" if gated else "LayerNorm",
-        position_embedding="rope",
-        rotary_base=10_000,
-        tied_embeddings=not gated,
-        qkv_bias=not gated,
-        linear_bias=not gated,
-    )
-
-
-def _layout(row: Row) -> Layout:
-    pp, vpp = int(row["pp"]), int(row["vpp"])
-    interleaved = ScheduleKind.INTERLEAVED if vpp > 1 else ScheduleKind.ONE_F_ONE_B
-    overlap = {
-        OverlapAxis.TP: row["tp_overlap"] == "on",
-        OverlapAxis.DP: True,
-        OverlapAxis.PP: vpp > 1,
-    }
-    return Layout(
-        tp=int(row["tp"]),
-        cp=int(row["cp"]),
-        pp=pp,
-        dp=int(row["dp"]),
-        vpp=vpp,
-        microbatch_group_size=pp,
-        micro_batch_size=int(row["micro_batch"]),
-        zero_stage=int(row["zero_stage"]),
-        overlap=tuple(sorted(axis for axis, on in overlap.items() if on)),
-        sequence_parallel=row["sequence_parallel"] == "yes",
-        recompute=_recompute(row["recompute"]),
-        schedule=ScheduleKind.NO_PIPELINE if pp == 1 else interleaved,
-        stage_layout=row["stage_layout"] or None,
-    )
-
-
-def _recompute(word: str) -> Recompute:
-    if word == "none":
-        return Recompute()
-    if word == "full":
-        return Recompute(granularity=RecomputeGranularity.FULL)
-    return Recompute(granularity=RecomputeGranularity.SELECTIVE, modules=(word,))
-
-
-def _run(row: Row) -> ResolvedRun:
-    gpus = int(row["gpus"])
-    training = TrainingSpec(
-        sequence_length=int(row["sequence"]),
-        global_batch_size=int(row["global_batch"]),
-        steps=1,
-        precision=Precision(row["precision"]),
-    )
-    model, card = _card(row), cluster_card(row["cluster"])
-    spec = RunSpec(
-        schema=1,
-        name=row["id"],
-        model=model,
-        cluster=ClusterSpec(card=row["cluster"], gpus=gpus),
-        training=training,
-    )
-    machine = Machine(
-        cluster=card,
-        accelerator=accelerator_card(card.accelerator),
-        hosts=gpus // card.gpus_per_host,
-        gpus_per_host=card.gpus_per_host,
-    )
-    return ResolvedRun(
-        spec=spec, model=model, machine=machine, training=training, steps=1, layout=_layout(row)
-    )
-
-
-def _predicted_s(row: Row) -> float:
-    return price(_run(row), _layout(row)).step_time_s
-
-
-def _error(row: Row) -> float:
-    """Return predicted over measured, less 1."""
-    return _predicted_s(row) / float(row["measured_s"]) - 1
+TOO_LARGE_BUT_RAN = {
+    "dgxc-24.11-073": "340B on 128 GPUs: 2 % above; the optimizer of NeMo 24.11 may keep less",
+    "mbridge-26.02-001": "70B as `distopt` on one rank each: its sharding is told wrong",
+    "mcore-moe-report-002": "DeepSeek-V3: what is recomputed beside its modules is not told",
+}
+"""Rows that ran and are called too large, and why."""
 
 
 @cache
-def _rows() -> tuple[Row, ...]:
-    path = Path(__file__).with_name("throughput.csv")
-    with path.open(encoding="utf-8", newline="") as file:
-        return tuple(csv.DictReader(file))
+def _score() -> Score:
+    text = Path(__file__).with_name("throughput.csv").read_text(encoding="utf-8")
+    return score_of(rows_of(text), built_in())
 
 
-def _of(kind: str) -> list[Row]:
-    return [row for row in _rows() if row["class"] == kind]
+def test_most_published_rows_are_predicted():
+    score = _score()
+
+    assert len(score.predictions) == 1200
+    assert sum(one.is_scored for one in score.predictions) == 853
 
 
-@pytest.mark.parametrize("row", _rows(), ids=lambda row: row["id"])
-def test_a_row_uses_every_rank_and_whole_microbatches(row: Row):
-    layout = _layout(row)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_error_of_a_class_only_shrinks(kind: str):
+    mean = _score().by_kind[kind].mean
 
-    assert layout.world_size == int(row["gpus"])
-    assert int(row["global_batch"]) % (layout.micro_batch_size * layout.dp) == 0
-
-
-@pytest.mark.parametrize("row", _rows(), ids=lambda row: row["id"])
-def test_no_row_is_further_off_than_today(row: Row):
-    error = abs(_error(row))
-
-    assert error <= TODAY_WORST[row["class"]], f"{row['id']}: off by {error:.1%}"
+    assert mean <= TODAY_IN_SAMPLE[kind], f"{kind}: the mean grew to {mean:.2f} %"
+    assert mean >= SLACK * TODAY_IN_SAMPLE[kind], f"{kind}: lower TODAY_IN_SAMPLE to {mean:.2f}"
 
 
-@pytest.mark.parametrize("kind", sorted(TODAY_MEAN))
-def test_the_mean_error_of_a_class_only_shrinks(kind: str):
-    mean = fmean(abs(_error(row)) for row in _of(kind))
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_held_out_error_of_a_class_only_shrinks(kind: str):
+    known = built_in().errors[kind]
 
-    assert mean <= TODAY_MEAN[kind], f"{kind}: the mean grew to {mean:.1%}"
-    assert mean >= 0.8 * TODAY_MEAN[kind], f"{kind}: better, {mean:.1%}: lower TODAY_MEAN"
-
-
-def test_the_page_on_the_cost_model_shows_todays_table(root: Path):
-    page = (root / "docs" / "cost-model.md").read_text(encoding="utf-8")
-
-    assert _table() in page, "paste what `python tests/published/test_throughput.py` prints"
+    mean, p90 = TODAY_HELD_OUT[kind]
+    assert known.mean_percent <= mean, f"{kind}: the mean grew to {known.mean_percent:.2f} %"
+    assert known.p90_percent <= p90, f"{kind}: the 90th percentile grew to {known.p90_percent:.2f}"
+    assert known.mean_percent >= SLACK * mean, f"{kind}: lower TODAY_HELD_OUT"
 
 
-def _table() -> str:
-    titles = ("row", "model", "GPUs", "precision", "predicted s", "measured s", "error")
-    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-    for row in _rows():
-        predicted, measured = _predicted_s(row), float(row["measured_s"])
-        lines.append(
-            f"| {row['id']} | {row['model']} | {row['gpus']} | {row['precision']} "
-            f"| {predicted:.2f} | {measured:.2f} | {predicted / measured - 1:+.1%} |"
-        )
-    for kind in sorted(TODAY_MEAN):
-        errors = [_error(row) for row in _of(kind)]
-        mean, bias = fmean(map(abs, errors)), fmean(errors)
-        lines.append(f"\n{kind}: {len(errors)} rows, mean {mean:.1%}, bias {bias:+.1%}")
-    return "\n".join(lines)
+def test_dense_h100_meets_its_goal_on_groups_it_has_not_seen():
+    known = built_in().errors["dense H100"]
+
+    assert (known.mean_percent, known.p90_percent) <= GOALS["dense H100"]
 
 
-if __name__ == "__main__":
-    print(_table())  # noqa: T201  the table is what running this file is for
+def test_the_built_in_numbers_are_those_of_the_fit_command():
+    # A step of the fit from where they are leads nowhere: they are its optimum.
+    seen = [one.observation for one in _score().predictions if one.is_scored]
+    start = {one.name: _value(one.name) for one in PARAMETERS}
+    fit = fit_of(problem_of(seen), start=start, most_steps=1)
+
+    refitted = calibration_from(fit, name="again")
+
+    for one in PARAMETERS:
+        known = _value(one.name)
+        assert abs(one.to_free(refitted.value(one.name)) - one.to_free(known)) < 0.02, one.name
+        assert refitted.figures[one.name].origin is built_in().figures[one.name].origin
+    assert refitted.fitted_parameters == built_in().fitted_parameters
+    for kind in KINDS:
+        told, found = built_in().errors[kind], refitted.errors[kind]
+        assert found.mean_percent == pytest.approx(told.mean_percent, abs=0.1)
+        assert found.p90_percent == pytest.approx(told.p90_percent, abs=0.5)
+
+
+def test_no_number_belongs_to_one_group_of_rows():
+    # A constant of one model or row would vanish from the predictions of all others.
+    names = {one.name for one in PARAMETERS}
+    models = {one.row.text("model") for one in _observations()}
+
+    assert not {name for name in names for model in models if model and model in name}
+    assert built_in().fitted_parameters < len(PARAMETERS) < 70
+
+
+def test_priors_alone_are_worse_than_the_fit():
+    observations = _observations()
+    problem = problem_of(observations)
+    prior = with_defaults({one.name: one.prior for one in PARAMETERS})
+
+    guessed = errors_of(observations, problem.predicted_s(prior)).mean
+
+    assert guessed > 1.3 * errors_of(observations, problem.predicted_s(built_in())).mean
+
+
+def test_four_of_five_steps_lie_in_the_interval_told():
+    told = [one for one in _score().predictions if one.is_scored and one.interval_s]
+
+    for kind in KINDS:
+        assert any(one.observation.kind == kind for one in told)
+        assert _score().covered[kind] >= 0.75
+
+
+def test_a_prediction_on_measured_chips_says_fitted():
+    origins = {one.origin for one in _score().predictions if one.is_scored}
+
+    assert origins == {Origin.FITTED}
+
+
+def test_no_layout_that_ran_is_called_too_large():
+    large = {
+        one.id
+        for one in _score().predictions
+        if one.is_scored and one.memory.total_bytes > one.observation.workload.chip.memory_bytes
+    }
+
+    assert large == set(TOO_LARGE_BUT_RAN)
+
+
+def test_peak_memory_of_known_kind_is_within_five_percent():
+    # SimuMax prints max_allocated in GiB; other sources do not say what they print.
+    errors = [
+        gib(one.memory.total_bytes - one.memory.reserve_bytes) / one.observation.peak_memory_gib - 1
+        for one in _score().predictions
+        if one.id.startswith("simumax") and one.observation.peak_memory_gib
+    ]
+
+    assert len(errors) == 28
+    assert np.mean(np.abs(errors)) < 0.02
+    assert np.max(np.abs(errors)) < 0.06
+
+
+def test_bloom_is_one_group():
+    groups = {group_of(one) for one in _observations() if one.group.startswith("bloom")}
+
+    assert groups == {"bloom"}
+
+
+def _observations():
+    return [one.observation for one in _score().predictions if one.is_scored]
+
+
+def _value(name: str) -> float:
+    return built_in().figures[name].value

@@ -1,15 +1,19 @@
-"""Bandwidth by group, and what overlap hides."""
+"""Which bytes go over which links, and what of them overlap hides."""
 
 from dataclasses import replace
 
 import pytest
 
 from orchestrator.catalog.resolve import resolve
-from orchestrator.cost import communication
-from orchestrator.cost.communication import Ring, bandwidth, hop_bandwidth, ring_s
+from orchestrator.cost import exchange
+from orchestrator.cost.compose import MEMBERSHIP
+from orchestrator.cost.exchange import Carried, Ring, far_copies, gathered, hides_tp, passed
 from orchestrator.cost.parameters import Held
+from orchestrator.cost.quantity import Quantity
 from orchestrator.cost.shape import LayerKind
 from orchestrator.cost.slice import slice_of
+from orchestrator.cost.software import Software
+from orchestrator.cost.step import cost_of, hop_s, table
 from orchestrator.cost.workload import Workload, workload_of
 from orchestrator.records.layout import Layout
 from orchestrator.specs.choices import OverlapAxis, ScheduleKind
@@ -20,79 +24,116 @@ from orchestrator.specs.training import TrainingSpec
 TP8 = Layout(tp=8, pp=1, dp=8, sequence_parallel=True, overlap=(OverlapAxis.DP, OverlapAxis.TP))
 
 
-def _workload(model: str = "llama-3.1-8b") -> Workload:
-    training = TrainingSpec(sequence_length=8192, global_batch_size=64, steps=1)
+def _workload(model: str = "llama-3.1-8b", *, batch: int = 64) -> Workload:
+    training = TrainingSpec(sequence_length=8192, global_batch_size=batch, steps=1)
     cluster = ClusterSpec(card="dgx-h100", gpus=64)
     spec = RunSpec(schema=1, name="x", model=model, cluster=cluster, training=training)
     return workload_of(resolve(spec, file="x"))
 
 
 @pytest.mark.parametrize(
-    ("size", "stride", "gigabytes"),
+    ("size", "stride", "near", "far"),
     [
-        pytest.param(8, 1, 450, id="inside a host: fast links"),
-        pytest.param(8, 8, 50, id="one member a host: one adapter"),
-        pytest.param(16, 4, 100, id="two members a host: two adapters"),
-        pytest.param(64, 1, 400, id="all members of a host: its eight adapters"),
+        pytest.param(8, 1, 7 / 8, 0, id="inside a host: fast links"),
+        pytest.param(8, 8, 0, 7 / 8, id="one member a host: one adapter"),
+        pytest.param(16, 4, 0, 15 / 16 / 2, id="two members a host: two adapters"),
+        pytest.param(64, 1, 0, 63 / 64 / 8, id="all members of a host: its eight adapters"),
     ],
 )
-def test_a_group_has_the_links_of_its_members_on_a_host(size: int, stride: int, gigabytes: float):
-    rate = bandwidth(_workload().fabric, Ring(size=size, stride=stride))
+def test_a_group_has_the_links_of_its_members_on_a_host(
+    size: int, stride: int, near: float, far: float
+):
+    carried = gathered(_workload().fabric, Ring(size=size, stride=stride), 1.0)
 
-    assert rate == pytest.approx(gigabytes * 1e9)
+    assert carried == Carried(near=near, far=far, calls=1)
+
+
+def test_adapters_never_carry_more_than_the_fast_links_feed_them():
+    fabric = replace(_workload().fabric, network_bytes_per_s=100e9)
+
+    carried = gathered(fabric, Ring(size=64, stride=1), 1.0)
+
+    assert carried == Carried(near=63 / 64, calls=1)
 
 
 def test_neighbours_on_two_hosts_have_one_adapter():
-    assert hop_bandwidth(_workload().fabric, Ring(size=16, stride=4)) == pytest.approx(50e9)
-
-
-def test_a_ring_moves_all_but_its_own_part():
-    workload = _workload()
-    efficiency = workload.chip.efficiency
-
-    duration_s = ring_s(workload, Ring(size=8, stride=1), 450e9)
-
-    assert duration_s == pytest.approx(
-        7 / 8 / efficiency.link_share + efficiency.collective_latency_s
-    )
+    assert passed(_workload().fabric, Ring(size=16, stride=4), 5.0) == Carried(far=5.0, calls=1)
 
 
 def test_a_group_of_one_moves_nothing():
-    assert ring_s(_workload(), Ring(size=1, stride=1), 1e9) == 0
+    assert gathered(_workload().fabric, Ring(size=1, stride=1), 1e9) == Carried()
 
 
 def test_a_layer_gathers_and_scatters_around_attention_and_mlp():
     workload = _workload()
     part = slice_of(workload, TP8)
-    once = ring_s(workload, Ring(size=8, stride=1), 2 * 8192 * 4096)
 
-    assert communication.tp_forward_s(workload, part, kind=LayerKind.DENSE) == 4 * once
+    bill = exchange.tp_bill(workload, part, kind=LayerKind.DENSE, hidden=False)
+
+    assert bill[Quantity.TP_NEAR_BYTES] == 4 * 7 / 8 * 2 * 8192 * 4096
+    assert bill[Quantity.TP_CALLS] == 4
 
 
 def test_tensor_parallel_overlap_needs_sequence_parallelism():
-    assert communication.tp_exposed(TP8) == communication.TP_EXPOSED
-    assert communication.tp_exposed(replace(TP8, sequence_parallel=False)) == 1
-    assert communication.tp_exposed(replace(TP8, overlap=())) == 1
+    assert hides_tp(TP8)
+    assert not hides_tp(replace(TP8, sequence_parallel=False))
+    assert not hides_tp(replace(TP8, overlap=()))
+
+
+def test_overlap_hides_most_of_the_tensor_parallel_collectives():
+    workload = _workload()
+
+    hidden, bare = (
+        cost_of(workload, layout).tp_comm_s
+        for layout in (TP8, replace(TP8, overlap=(OverlapAxis.DP,)))
+    )
+
+    assert hidden / bare == pytest.approx(workload.calibration.value("exposed.tp"))
 
 
 def test_zero_1_moves_fewer_bytes_than_an_all_reduce():
     workload, held = _workload(), Held(dense=10**9, expert=0)
 
     reduced, sharded = (
-        communication.dp_step_s(workload, replace(TP8, zero_stage=stage), held) for stage in (0, 1)
+        exchange.replica_bill(workload, replace(TP8, zero_stage=stage), held) for stage in (0, 1)
     )
 
-    # 2 x 4 bytes against 4 + 2.
-    assert sharded / reduced == pytest.approx(6 / 8, rel=0.01)
+    # Gradients in FP32 twice, against once and parameters in BF16.
+    moved = (Quantity.GRADIENT_FAR_BYTES, Quantity.PARAMETER_FAR_BYTES)
+    assert sum(sharded[q] for q in moved) / sum(reduced[q] for q in moved) == pytest.approx(6 / 8)
 
 
-def test_overlap_hides_most_of_the_gradients():
-    workload, held = _workload(), Held(dense=10**9, expert=0)
+def test_gradients_that_outlast_the_backward_show_however_they_overlap():
+    long, short = (_workload(batch=batch) for batch in (512, 64))
+    slow = replace(long.fabric, network_bytes_per_s=0.05e9)
+    layout = Layout(tp=1, pp=1, dp=64, overlap=(OverlapAxis.DP,))
 
-    hidden = communication.dp_step_s(workload, TP8, held)
-    bare = communication.dp_step_s(workload, replace(TP8, overlap=()), held)
+    hidden = cost_of(short, layout).dp_comm_s
+    shown = cost_of(replace(short, fabric=slow), layout).dp_comm_s
 
-    assert hidden / bare == pytest.approx(communication.DP_EXPOSED / communication.DP_UNOVERLAPPED)
+    # A thousand times slower links show more than a thousand times: what was hidden no more is.
+    assert shown > 1000 * hidden
+
+
+def test_fsdp_gathers_in_every_microbatch():
+    held = Held(dense=10**9, expert=0)
+    layout = Layout(tp=1, pp=1, dp=64, zero_stage=3)
+
+    bill = exchange.replica_bill(_workload(), layout, held)
+
+    # Parameters in BF16 twice and gradients in FP32, over the eight adapters of a host.
+    assert bill[Quantity.GATHER_FAR_BYTES] == pytest.approx(63 / 64 * 8e9 / 8)
+    assert bill[Quantity.GRADIENT_FAR_BYTES] == 0
+
+
+def test_replicas_of_shards_reduce_once_a_step_between_them():
+    held = Held(dense=10**9, expert=0)
+    layout = Layout(tp=1, pp=1, dp=64, zero_stage=3, zero_replicas=8)
+
+    bill = exchange.replica_bill(_workload(), layout, held)
+
+    assert bill[Quantity.GATHER_NEAR_BYTES] == pytest.approx(7 / 8 * 8e9)
+    assert bill[Quantity.GRADIENT_FAR_BYTES] == pytest.approx(2 * 7 / 8 * 4e9 / 8)
 
 
 def test_1f1b_cannot_hide_its_sends():
@@ -107,12 +148,9 @@ def test_1f1b_cannot_hide_its_sends():
     )
     plain = replace(interleaved, vpp=1, schedule=ScheduleKind.ONE_F_ONE_B)
 
-    two_chunks, one_chunk = (
-        communication.pp_microbatch_s(workload, layout, slice_of(workload, layout))
-        for layout in (interleaved, plain)
-    )
+    hidden_s, bare_s = hop_s(workload, interleaved), hop_s(workload, plain)
 
-    assert two_chunks / one_chunk == pytest.approx(2 * communication.PP_EXPOSED)
+    assert hidden_s < 0.5 * bare_s
 
 
 def test_experts_on_one_host_exchange_over_its_fast_links():
@@ -120,7 +158,31 @@ def test_experts_on_one_host_exchange_over_its_fast_links():
     near, far = (Layout(tp=tp, pp=1, dp=64 // tp, ep=8, etp=tp) for tp in (1, 8))
 
     near_s, far_s = (
-        communication.ep_forward_s(workload, slice_of(workload, layout)) for layout in (near, far)
+        float(exchange.ep_bill(workload, slice_of(workload, layout)) @ table(workload).unit[0])
+        for layout in (near, far)
     )
 
     assert far_s > 5 * near_s
+
+
+def test_a_token_sent_once_to_a_host_crosses_the_network_less_often():
+    assert far_copies(8, domains=8, once=False) == 7
+    assert far_copies(8, domains=8, once=True) == pytest.approx(7 * (1 - (7 / 8) ** 8))
+    assert far_copies(1, domains=4, once=True) == far_copies(1, domains=4, once=False)
+
+
+def test_a_limit_on_groups_bounds_the_hosts_of_a_token():
+    workload = replace(_workload("deepseek-v3"), software=Software(sends_once=True))
+    layout = Layout(tp=1, pp=1, dp=64, ep=64)
+    free = replace(workload, shape=replace(workload.shape, group_limit=0))
+
+    limited, unlimited = (
+        exchange.ep_bill(one, slice_of(one, layout))[Quantity.EP_FAR_BYTES]
+        for one in (workload, free)
+    )
+
+    assert limited == pytest.approx(unlimited * 4 / far_copies(8, domains=8, once=True))
+
+
+def test_every_quantity_belongs_to_one_part_of_a_step():
+    assert (MEMBERSHIP.sum(axis=1) == 1).all()

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from launch.supervisor.events import AgentJoined, PortGranted, RunOpened
-from launch.supervisor.instructions import AskPort, Say
-from launch.supervisor.journal import Decided, Happened, Journal, read, replay
+from launch.supervisor.instructions import AskPort, CloseRun, Say
+from launch.supervisor.journal import Decided, Edges, Happened, Journal, edges, read, replay
 from launch.supervisor.run_state import Phase
 from launch.supervisor.state import open_run
+from launch.supervisor.verdict import Verdict
 from orchestrator.errors import StorageError
 from tests.fakes.world import FakeWorld, terms_of
 
@@ -187,3 +188,29 @@ def test_a_file_system_without_locks_is_no_obstacle(path, monkeypatch) -> None:
     journal.close()
 
     assert len(journal.before.entries) == 4
+
+
+def test_the_edges_of_a_journal_are_known_without_what_is_between(path) -> None:
+    journal = Journal(path)
+    journal.happened(OPENED)
+    before = edges(path)
+    journal.decided(CloseRun(verdict=Verdict.FINISHED, reason="step 3 done"))
+    journal.close()
+
+    after = edges(path)
+    assert (before.opened, before.closed) == (OPENED, None)
+    assert (after.opened, after.closed.reason) == (OPENED, "step 3 done")
+
+
+@pytest.mark.parametrize("written", ["", '{"crc":"0'], ids=["empty", "torn"])
+def test_a_journal_that_is_being_begun_has_no_edges_yet(path, written: str) -> None:
+    path.write_text(written)
+
+    assert edges(path) == Edges(opened=None, closed=None)
+
+
+def test_what_is_no_journal_has_no_edges(path) -> None:
+    path.write_text("hello\n")
+
+    with pytest.raises(StorageError, match="line 1: not the beginning of a run"):
+        edges(path)

@@ -1,0 +1,1 @@
+"""What a measured row says: its machine, model, layout and software, and what it leaves out."""
