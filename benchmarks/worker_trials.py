@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-STEPS_OF_A_TRIAL = 4
+STEPS_OF_A_TRIAL = 2
 
 
 def serve(name: str, config: Path) -> None:

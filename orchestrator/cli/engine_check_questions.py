@@ -67,11 +67,14 @@ def unasked_of_a_step(job: Job) -> tuple[str, ...]:
 
 
 def deepspeed_questions(job: Job) -> tuple[Asked, ...]:
-    """Return what DeepSpeed is asked: its configuration, and what two ranks keep of states."""
+    """Return what DeepSpeed is asked: its configuration, and what a rank keeps of states.
+
+    The last rank is asked, as its part holds the padding.
+    """
     layout = job.layout
     topics = [(Topic.CONFIG, 0)]
     if layout.zero_stage:
-        topics += [(Topic.PARTITION, rank) for rank in dict.fromkeys((0, layout.world_size - 1))]
+        topics.append((Topic.PARTITION, layout.world_size - 1))
     tensors = model_tensors(job)
     return tuple(
         Asked(

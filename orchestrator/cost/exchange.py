@@ -5,7 +5,7 @@ tp, cp, dp, pp (experts: etp, ep, expert dp, pp), so a group is a size and a str
 the fast links of a scale-up domain, *far* the network.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from orchestrator.cost.layer_bill import Bill, bill
@@ -14,7 +14,7 @@ from orchestrator.cost.quantity import Quantity
 from orchestrator.cost.shape import LayerKind, key_value_width
 from orchestrator.cost.slice import Slice, expert_tokens
 from orchestrator.cost.workload import Fabric, Workload
-from orchestrator.records.layout import Layout
+from orchestrator.records.layout import Layout, Recompute
 from orchestrator.specs.choices import OverlapAxis, ScheduleKind
 
 TP_COLLECTIVES_PER_BLOCK = 2
@@ -222,6 +222,21 @@ def replica_bill(workload: Workload, layout: Layout, held: Held) -> Bill:
     2 and 3 scatter in every microbatch, and 3 gathers parameters there twice (FSDP). With
     replicas of the shards (HSDP), gradients are all-reduced between them once a step.
     """
+    # Micro batch, recomputation and schedule change nothing here: layouts share the answer.
+    stripped = replace(
+        layout,
+        micro_batch_size=1,
+        recompute=Recompute(),
+        overlap=(),
+        stage_layout=None,
+        vpp=1,
+        microbatch_group_size=1,
+    )
+    return _replica_bill(workload, stripped, held)
+
+
+@lru_cache(maxsize=65536)
+def _replica_bill(workload: Workload, layout: Layout, held: Held) -> Bill:
     replicas = layout.zero_replicas if layout.zero_stage else 1
     dense_size = layout.dp * layout.cp // replicas
     expert_size = max(1, layout.expert_dp // replicas)

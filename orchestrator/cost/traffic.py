@@ -6,8 +6,9 @@ all-to-all (those that stay here too), the message of a send. A receive counts w
 `sent_bytes` is what then leaves the rank.
 
 Source: megatron-core 0.16.1 with its own layers ("local"), where `llmorch validate
---engine-check` records the same calls. Context parallelism is Transformer Engine 2.8's, read and
-not run. Left out: what a training script adds around the engine (data, logging, timers).
+--engine-check` records the same calls; experts are held against four real ranks. Context
+parallelism follows Transformer Engine's `context_parallel.py`, read and not run. Left out: what a
+training script adds around the engine (data, logging, timers).
 """
 
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from orchestrator.records.layout import Layout
 from orchestrator.records.run import ResolvedRun, padded_vocab_size
 from orchestrator.schedules import stages
 from orchestrator.specs.choices import OverlapAxis, Precision, RecomputeGranularity, ScheduleKind
+from orchestrator.specs.layers import MoeSpec
 
 _RANKED = (ScheduleKind.NO_PIPELINE, ScheduleKind.ONE_F_ONE_B, ScheduleKind.INTERLEAVED)
 _NORM_BYTES = 4  # one FP32 number
@@ -124,8 +126,15 @@ def _microbatch(run: ResolvedRun, layout: Layout, shape: Shape) -> traffic_layer
         tokens=layout.micro_batch_size * run.training.sequence_length // layout.cp,
         element_bytes=element_bytes,
         router_bytes=4 if in_fp32 else element_bytes,
-        has_aux_loss=moe is not None and moe.load_balancing != "none" and moe.aux_loss_coeff > 0,
+        balance_counts=_balance_counts(moe, layout),
     )
+
+
+def _balance_counts(moe: MoeSpec | None, layout: Layout) -> int:
+    if moe is None or moe.load_balancing == "none" or moe.aux_loss_coeff == 0:
+        return 0
+    each_sequence = moe.load_balancing == "seq_aux_loss"
+    return moe.num_experts * (layout.micro_batch_size if each_sequence else 1)
 
 
 def _stage(

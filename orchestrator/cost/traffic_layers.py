@@ -18,14 +18,18 @@ _COUNT_BYTES = 8  # token counts travel as 64-bit integers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Microbatch:
-    """What one microbatch is on this rank; `tokens` is T, `router_bytes` of a routing weight."""
+    """What one microbatch is on this rank.
+
+    `tokens` is T, `router_bytes` of a routing weight, `balance_counts` how many counts of tokens an
+    auxiliary loss sums: one an expert, one an expert and sequence, or none.
+    """
 
     shape: Shape
     layout: Layout
     tokens: int
     element_bytes: int
     router_bytes: int
-    has_aux_loss: bool
+    balance_counts: int
 
     @property
     def whole_bytes(self) -> int:
@@ -156,8 +160,10 @@ def _experts(part: Microbatch, *, forwards: int) -> Iterator[Collective]:
     counts = shape.experts * _COUNT_BYTES
     purpose = "experts"
     yield _one(part, Axis.EXPERT_MODEL, Kind.ALL_GATHER, "token counts", counts, calls=forwards)
-    if part.has_aux_loss:
-        yield _one(part, Axis.TP_CP, Kind.ALL_REDUCE, "token counts", counts, calls=forwards)
+    if part.balance_counts:
+        # Summed where gradients are kept: in the second forward pass, if there are two.
+        balance = part.balance_counts * _COUNT_BYTES
+        yield _one(part, Axis.TP_CP, Kind.ALL_REDUCE, "token counts", balance)
     rows = part.held_tokens * shape.topk
     row_bytes, weight_bytes = rows * shape.hidden * part.element_bytes, rows * part.router_bytes
     passes = forwards + 1

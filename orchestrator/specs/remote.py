@@ -6,7 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from orchestrator.specs.closed import Closed
 
-Word = Annotated[str, Field(min_length=1, pattern=r"\A[^\x00]+\z")]
+Word = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 """Any text that can be an argument of a command: spaces, quotes and newlines are no matter."""
 
 

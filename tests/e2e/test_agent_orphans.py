@@ -32,6 +32,8 @@ class Family:
         helpers = [int(note.read_text()) for note in folder.glob("helper-*")]
         self.everybody = [*self.pids.values(), *run.pids(), *helpers]
         assert len(helpers) == 2
+        # By descriptor: a number may be another process's by the time the test cleans up.
+        self.handles = [os.pidfd_open(pid) for pid in set(self.everybody)]
 
     def kill(self, name: str) -> None:
         os.kill(self.pids[name], signal.SIGKILL)
@@ -51,15 +53,17 @@ def family(tmp_path) -> Iterator[Family]:
         run.until_step(10)
         made = Family(run, tmp_path)
         yield made
-        for pid in made.everybody:
-            try_to_kill(pid)
+        for handle in made.handles:
+            end(handle)
 
 
-def try_to_kill(pid: int) -> None:
+def end(handle: int) -> None:
     try:
-        os.kill(pid, signal.SIGKILL)
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
     except ProcessLookupError:
-        return
+        pass
+    finally:
+        os.close(handle)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from launch.supervisor.events import RankExited
 from tests.e2e.supervised import ToyRun, all_end
 
 LONG = {"steps": 100_000, "slots": 2}
+SLOWLY = ("--step-s", 0.1)  # so that a run whose words nobody reads does not fill its pipe
 GONE_S = 10.0
 LLMORCH = Path(sys.executable).parent / "llmorch"
 
@@ -38,8 +39,8 @@ def ended(folder) -> ToyRun:
 
 @pytest.fixture
 def alive(folder) -> Iterator[ToyRun]:
-    with ToyRun(folder, "--talk", "--save-every", 1_000_000, **LONG) as run:
-        run.until_step(20)
+    with ToyRun(folder, "--talk", "--save-every", 1_000_000, *SLOWLY, **LONG) as run:
+        run.until_step(5)
         yield run
 
 
@@ -56,8 +57,8 @@ def test_runs_shows_what_lives_what_ended_and_what_was_abandoned(folder, llmorch
         run.process.wait()
     folder.with_name("damaged").mkdir()
     (folder.with_name("damaged") / "journal.jsonl").write_text("hello\n")
-    with ToyRun(folder, **LONG) as run:
-        run.until_step(20)
+    with ToyRun(folder, *SLOWLY, **LONG) as run:
+        run.until_step(5)
 
         answer = llmorch("runs", "--json")
 
@@ -70,7 +71,7 @@ def test_runs_shows_what_lives_what_ended_and_what_was_abandoned(folder, llmorch
         "toy": "running",
     }
     assert (found["left"]["step"], found["left"]["last_step"], found["left"]["ranks"]) == (4, 4, 2)
-    assert found["toy"]["step"] >= 20
+    assert found["toy"]["step"] >= 5
     assert found["toy"]["name"] == "toy"
     assert 0 < found["left"]["age_s"] < 300
 
@@ -216,8 +217,8 @@ def test_a_rank_that_there_is_not_is_refused_with_those_that_are(ended, llmorch)
 
 
 def test_following_goes_on_to_the_last_line_of_the_last_generation(folder) -> None:
-    with ToyRun(folder, "--talk", "--save-every", 20, **LONG) as run:
-        run.until_step(20)
+    with ToyRun(folder, "--talk", "--save-every", 5, *SLOWLY, **LONG) as run:
+        run.until_step(10)
         follower = subprocess.Popen(
             [LLMORCH, "logs", "toy", "--follow", "--lines", "4"],
             cwd=folder.parent.parent,
@@ -238,13 +239,13 @@ def test_following_goes_on_to_the_last_line_of_the_last_generation(folder) -> No
         second = [line for line in rest.splitlines() if f"generation 2 rank {rank} |" in line]
         steps = [int(re.search(r"did step (\d+)", line)[1]) for line in second]
         assert steps == list(range(steps[0], last + 1))
-        assert steps[0] % 20 == 1
+        assert steps[0] % 5 == 1
 
 
 def test_logs_on_the_hosts_own_disk_are_pulled_through_the_controller(folder, llmorch) -> None:
     own = folder.parent / "own disk"
-    with ToyRun(folder, "--talk", **LONG, ranks={"log_folder": str(own)}) as run:
-        run.until_step(20)
+    with ToyRun(folder, "--talk", *SLOWLY, **LONG, ranks={"log_folder": str(own)}) as run:
+        run.until_step(10)
         live = llmorch("logs", "toy", "--lines", 6)
         one = llmorch("logs", "toy", "--rank", 1, "--lines", 1)
         run.process.send_signal(signal.SIGINT)

@@ -29,17 +29,16 @@ RECORDER.install()
 
 from megatron.core import parallel_state  # noqa: E402  after the shim
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed  # noqa: E402
-from megatron.core.transformer.moe.router import TopKRouter  # noqa: E402
+from megatron.core.transformer.moe import router  # noqa: E402
 
 from launch.workers.engine_check import megatron_rank  # noqa: E402
 from launch.workers.megatron_core import patches  # noqa: E402
 from orchestrator.specs.model import ModelCard  # noqa: E402
 
 
-def balanced(router, logits, *_, **__):
-    logits = logits.view(-1, logits.shape[-1])
+def balanced(logits, topk, **_):
     tokens, experts = logits.shape
-    chosen = torch.arange(tokens * router.topk).view(tokens, router.topk) % experts
+    chosen = torch.arange(tokens * topk).view(tokens, topk) % experts
     routing_map = torch.zeros(tokens, experts).scatter(1, chosen, 1).bool()
     return logits.softmax(dim=-1) * routing_map, routing_map
 
@@ -72,7 +71,7 @@ def run_rank(rank, questions, folder):
 def main():
     folder = Path(sys.argv[1])
     patches.apply()
-    TopKRouter.routing = balanced
+    router.topk_routing_with_score_function = balanced
     ranks = {}
     for rank, line in enumerate(sys.stdin):
         pid = os.fork()

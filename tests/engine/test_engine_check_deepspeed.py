@@ -29,8 +29,11 @@ layout: {{zero_stage: 1, micro_batch_size: 2}}
 """
 CASES = {
     f"{model}-{gpus}-zero-{stage}": (model, gpus, stage)
-    for model, gpus in (("tiny-gpt", 8), ("llama-2-7b", 1024), ("gpt3-1.3b", 16384))
-    for stage in (1, 2, 3)
+    for model, gpus, stage in (
+        *(("tiny-gpt", 8, stage) for stage in (1, 2, 3)),
+        *(("llama-2-7b", 1024, stage) for stage in (1, 2, 3)),
+        ("tiny-gpt", 16384, 3),  # DeepSpeed takes 10 s of CPU over stages 1 and 2 there
+    )
 }
 
 
@@ -95,7 +98,7 @@ def test_a_setting_that_deepspeed_reads_otherwise_is_found(jobs, pairs, key):
 
 @pytest.mark.parametrize("key", ["optimizer", "gradients"])
 def test_a_share_that_differs_by_an_element_is_found(jobs, pairs, key):
-    first, (asked, kept), *_ = pairs["llama-2-7b-1024-zero-2"]
+    first, (asked, kept) = pairs["llama-2-7b-1024-zero-2"]
     wrong = replace(kept, partition={**kept.partition, key: kept.partition[key] + 1})
     answer = engine_check.deepspeed_answer(
         jobs["llama-2-7b-1024-zero-2"], "0.19.8", [first, (asked, wrong)]

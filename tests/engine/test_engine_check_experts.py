@@ -33,6 +33,12 @@ MODEL = (
     "shared_expert_intermediate_size: %d, layer_pattern: '[0,1]'}}"
 )
 FP32, SHARED = MODEL % ("fp32", 0), MODEL % ("bf16", 56)
+AUX = FP32.replace("moe: {", "moe: {aux_loss_coeff: 0.01, load_balancing: aux_loss, ")
+SEQ_AUX = SHARED.replace(
+    "moe: {",
+    "moe: {aux_loss_coeff: 0.01, load_balancing: seq_aux_loss, score_function: sigmoid, "
+    "expert_bias: true, ",
+)
 SP = "sequence_parallel: true"
 CASES = {
     "ep-4": (FP32, "ep: 4"),
@@ -41,6 +47,13 @@ CASES = {
     "ep-2-with-pp": (SHARED, "pp: 2, ep: 2, zero_stage: 0"),
     "etp-without-ep": (FP32, f"tp: 2, ep: 1, etp: 2, {SP}"),
     "a-stage-without-experts": (FP32.replace("'[0,1]'", "'[0,0,1,1]'"), "pp: 2, ep: 2"),
+    "a-stage-without-experts-zero-0": (
+        *(FP32.replace("'[0,1]'", "'[0,0,1,1]'"),),
+        "pp: 2, ep: 2, zero_stage: 0",
+    ),
+    "auxiliary-loss": (AUX, f"tp: 2, ep: 2, etp: 1, {SP}"),
+    "auxiliary-loss-recomputed": (AUX, f"tp: 2, ep: 2, {SP}, recompute: {{granularity: full}}"),
+    "loss-of-a-sequence-and-bias": (SEQ_AUX, f"tp: 2, ep: 2, {SP}, micro_batch_size: 2"),
     "overlapped": (SHARED, "ep: 2, overlap: [dp]"),
     "recomputed": (
         *(SHARED,),

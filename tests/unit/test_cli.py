@@ -48,7 +48,7 @@ def test_the_saved_run_file_is_valid(llmorch, here):
 
 
 def test_plan_says_when_the_engine_does_not_run_its_best(llmorch, here):
-    answer = llmorch("plan", "--gpus", 64, "--model", "llama-3.1-8b")
+    answer = llmorch("plan", "--gpus", 64, "--model", "gpt-oss-20b")
 
     assert answer.code == 0
     assert "note: the megatron-core engine does not run it" in answer.err
@@ -223,21 +223,21 @@ def test_results_that_cannot_be_written_are_a_storage_error(here):
 
 
 def test_what_only_the_engine_refuses_has_its_own_exit_code(llmorch, here):
-    (here / "run.yaml").write_text(GOOD.replace("pp: 4", "pp: 2, cp: 2"))
+    (here / "run.yaml").write_text(GOOD.replace("pp: 4", "pp: 1, zero_stage: 3"))
 
     answer = llmorch("validate", "run.yaml")
 
     assert answer.code == 5
-    assert "layout.cp: 2, but megatron-core runs cp 1 alone" in answer.err
+    assert "layout.zero_stage: 3" in answer.err
 
 
 def test_what_is_not_honoured_is_noted(llmorch, here):
-    (here / "run.yaml").write_text(GOOD.replace("tp: 4", "overlap: [dp], tp: 4"))
+    (here / "run.yaml").write_text(GOOD.replace("tp: 4", "overlap: [tp, dp], tp: 4"))
 
     answer = llmorch("validate", "run.yaml")
 
     assert answer.code == 0, answer.err
-    assert "note: megatron-core does not overlap dp yet" in answer.out
+    assert "note: megatron-core does not overlap tp yet" in answer.out
     assert "note: to launch it, the run file needs data and checkpoint" in answer.out
 
 

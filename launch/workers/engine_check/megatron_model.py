@@ -149,6 +149,8 @@ def _experts(card: ModelCard) -> dict[str, Any]:
         "moe_router_score_function": moe.score_function,
         "moe_router_enable_expert_bias": moe.expert_bias,
         "moe_router_dtype": "fp32" if moe.router_dtype == "fp32" else None,
+        "moe_router_load_balancing_type": moe.load_balancing,
+        "moe_aux_loss_coeff": moe.aux_loss_coeff,
         "moe_token_dispatcher_type": "alltoall",
     }
 
