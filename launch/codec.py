@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from functools import cache
-from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 LINE_LIMIT_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 40  # of a stranger's value in an error message
@@ -83,23 +83,24 @@ def decode(line: bytes | str, among: Family[L]) -> L:
 def parse(line: bytes | str) -> object:
     """The JSON value of a line; unlike `json.loads` it refuses NaN and Infinity."""
     try:
-        return json.loads(line, parse_constant=_refuse_constant)
+        return _DECODER.decode(line if isinstance(line, str) else _decoded(line))
     except (ValueError, RecursionError) as error:
         raise WireError(problem=f"not JSON ({error})") from None
 
 
 def text(values: object) -> str:
     """JSON in one line, as records and the journal write it; refuses NaN with ValueError."""
-    return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _ENCODER.encode(values)
 
 
 def to_json(record: Record) -> dict[str, object]:
     """The record as plain JSON values, `kind` first; a later field left empty is not written."""
     values: dict[str, object] = {"kind": record.KIND} if isinstance(record, Line) else {}
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if value is not None or field.default is MISSING:
-            values[field.name] = _plain(value)
+    kind: Any = type(record)  # to mypy a class of dataclasses is not Hashable
+    for name, is_required in _written(kind):
+        value = getattr(record, name)
+        if value is not None or is_required:
+            values[name] = _plain(value)
     return values
 
 
@@ -115,23 +116,35 @@ def from_json(data: object, among: Family[L]) -> L:
 
 
 _Reader = Callable[[object, str], Any]  # a JSON value and its place -> the field's value
+_Field = tuple[str, _Reader, bool, frozenset[type]]  # name, reader, is required, taken as is
 
 
 def _read_record(record: Callable[..., R], data: object, place: str) -> R:
     given = _object(data, place)
     values = {}
-    for name, reader, is_required in _readers(record):
+    for name, reader, is_required, taken_as_is in _readers(record):
         if name in given:
-            values[name] = reader(given[name], f"{place}.{name}")
+            value = given[name]
+            is_plain = type(value) in taken_as_is  # most are: no reader, no place to name
+            values[name] = value if is_plain else reader(value, f"{place}.{name}")
         elif is_required:
             raise WireError(problem="missing", field=f"{place}.{name}")
     return record(**values)
 
 
 @cache
-def _readers(record: Any) -> tuple[tuple[str, _Reader, bool], ...]:  # noqa: ANN401 - a record class
+def _readers(record: Any) -> tuple[_Field, ...]:  # noqa: ANN401 - a record class
     hints = get_type_hints(record)
-    return tuple((f.name, _reader(hints[f.name]), f.default is MISSING) for f in fields(record))
+    return tuple(
+        (f.name, _reader(hints[f.name]), f.default is MISSING, _taken_as_is(hints[f.name]))
+        for f in fields(record)
+    )
+
+
+def _taken_as_is(hint: Any) -> frozenset[type]:  # noqa: ANN401 - an annotation
+    """The types of JSON values that a reader of this annotation would return unchanged."""
+    hints = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
+    return frozenset(h for h in hints if h in {int, str, types.NoneType})
 
 
 def _reader(hint: Any) -> _Reader:  # noqa: ANN401 - an annotation has no better type
@@ -241,7 +254,15 @@ def _name(value: object) -> str:
     return repr(value)[:_SHOWN_CHARACTERS]
 
 
+@cache
+def _written(record: Any) -> tuple[tuple[str, bool], ...]:  # noqa: ANN401 - a record class
+    """The fields of a record, and which of them are in every line."""
+    return tuple((field.name, field.default is MISSING) for field in fields(record))
+
+
 def _plain(value: Any) -> object:  # noqa: ANN401 - any field's value
+    if value is None or type(value) in _PLAIN_TYPES:  # nearly all are: the short way
+        return cast("object", value)
     if isinstance(value, Record):
         return to_json(value)
     if isinstance(value, tuple):
@@ -253,3 +274,13 @@ def _plain(value: Any) -> object:  # noqa: ANN401 - any field's value
 
 def _refuse_constant(constant: str) -> object:
     raise ValueError(constant)
+
+
+def _decoded(line: bytes) -> str:
+    return line.decode(json.detect_encoding(line), "surrogatepass")
+
+
+# Made once: `json.loads` and `json.dumps` would make them anew for each record.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_PLAIN_TYPES = frozenset({int, float, str, bool})

@@ -14,10 +14,10 @@ training script adds around the engine (data, logging, timers).
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.cost import traffic_layers, traffic_replicas
-from orchestrator.cost.collective import Axis, Collective, Kind, group_size, merged
+from orchestrator.cost import traffic_finish, traffic_layers, traffic_replicas
+from orchestrator.cost.collective import Axis, Collective, Kind, merged
 from orchestrator.cost.shape import LayerKind, Shape, shape_of
-from orchestrator.cost.tensors import ParameterTensor, stage_tensors
+from orchestrator.cost.tensors import stage_tensors
 from orchestrator.errors import UsageError
 from orchestrator.records.layout import Layout
 from orchestrator.records.run import ResolvedRun, padded_vocab_size
@@ -26,8 +26,6 @@ from orchestrator.specs.choices import OverlapAxis, Precision, RecomputeGranular
 from orchestrator.specs.layers import MoeSpec
 
 _RANKED = (ScheduleKind.NO_PIPELINE, ScheduleKind.ONE_F_ONE_B, ScheduleKind.INTERLEAVED)
-_NORM_BYTES = 4  # one FP32 number
-_COUNT_BYTES = 4  # a token count, accumulated over the step in FP32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +92,19 @@ def _all(run: ResolvedRun, layout: Layout, shape: Shape, pp_rank: int) -> Iterat
         parameter_bytes=part.element_bytes,
         gathers=_gathers(layout, shape),
     )
-    yield from _partial_gradients(layout, chunks)
-    yield from _step(layout, has_experts=_are_experts_apart(layout, shape))
+    yield from traffic_finish.partial_gradients(layout, chunks)
+    yield from traffic_finish.gradient_norm(layout, has_experts=_are_experts_apart(layout, shape))
     kinds = [
         kind
         for first, stage in placed
         for kind in shape.kinds[first : first + stage.decoder_layers]
     ]
-    yield from _routing_bias(run, layout, moe_layers=kinds.count(LayerKind.MOE))
+    yield from traffic_finish.routing_bias(
+        layout,
+        run.model.moe,
+        moe_layers=kinds.count(LayerKind.MOE),
+        element_bytes=part.element_bytes,
+    )
 
 
 def _placed(shape: Shape, layout: Layout, pp_rank: int) -> list[tuple[int, stages.Stage]]:
@@ -176,21 +179,6 @@ def _pipeline(
         )
 
 
-def _partial_gradients(
-    layout: Layout, chunks: list[tuple[ParameterTensor, ...]]
-) -> Iterator[Collective]:
-    """Yield the sums that finish gradients: of norms over tp, of the tied embedding over its two.
-
-    Megatron joins the former of all chunks into one call.
-    """
-    tensors = [tensor for chunk in chunks for tensor in chunk]
-    partial = sum(tensor.elements for tensor in tensors if tensor.is_partial)
-    sums = [(Axis.TP, "partial gradients", partial)]
-    sums += [(Axis.EMBEDDING, "tied gradients", one.elements) for one in tensors if one.is_tied]
-    for axis, purpose, elements in sums:
-        yield _all_reduce(layout, axis, purpose, elements * traffic_replicas.GRADIENT_BYTES)
-
-
 def _are_experts_apart(layout: Layout, shape: Shape) -> bool:
     """Return whether experts have an optimizer of their own, on every rank: where ep is above 1."""
     return layout.ep > 1 and LayerKind.MOE in shape.kinds
@@ -203,38 +191,6 @@ def _gathers(layout: Layout, shape: Shape) -> int:
     """
     overlapped = OverlapAxis.DP in layout.overlap
     return 2 if _are_experts_apart(layout, shape) and not overlapped else 1
-
-
-def _step(layout: Layout, *, has_experts: bool) -> Iterator[Collective]:
-    """Yield what the optimizer asks of others: the norm of all gradients.
-
-    Without sharded states experts are optimized apart, with a norm of their own group.
-    """
-    if layout.zero_stage == 1:
-        yield _all_reduce(layout, Axis.WORLD, "gradient norm", _NORM_BYTES)
-    else:
-        yield _all_reduce(layout, Axis.MODEL, "gradient norm", _NORM_BYTES)
-        if has_experts:
-            yield _all_reduce(layout, Axis.EXPERT_MODEL_PP, "gradient norm", _NORM_BYTES)
-
-
-def _routing_bias(run: ResolvedRun, layout: Layout, *, moe_layers: int) -> Iterator[Collective]:
-    """Yield the sum of token counts by which a routing bias is corrected."""
-    moe = run.model.moe
-    if moe is not None and moe.expert_bias and moe_layers:
-        size = moe_layers * moe.num_experts * _COUNT_BYTES
-        yield _all_reduce(layout, Axis.TP_DP, "token counts", size)
-
-
-def _all_reduce(layout: Layout, axis: Axis, purpose: str, size: int) -> Collective:
-    return Collective(
-        axis=axis,
-        kind=Kind.ALL_REDUCE,
-        purpose=purpose,
-        group_size=group_size(axis, layout),
-        calls=1 if size else 0,
-        payload_bytes=size,
-    )
 
 
 def _is_repeated_routing(run: ResolvedRun, layout: Layout) -> bool:

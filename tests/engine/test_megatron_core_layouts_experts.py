@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.sameness import Reference, off
+from tests.engine.sameness import HALF_WAY, Reference, config, off
 
 MOE: dict[str, Any] = {
     "num_experts": 4,
@@ -107,13 +107,18 @@ def test_the_first_loss_is_that_of_knowing_nothing(experts) -> None:
     assert experts.first_loss == pytest.approx(math.log(264), rel=0.05)
 
 
-def test_experts_of_two_ranks_resume_on_one(experts, warm) -> None:
-    from tests.engine.sameness import HALF_WAY, config
+SPREAD = {
+    "ep2": (2, {"ep": 2}),
+    "pp2-ep2-uneven": (4, {"pp": 2, "ep": 2, "stage_layout": "Et|tttL"}),
+}
 
-    spread = {"parallel": {"ep": 2}, "checkpoint": {"interval_steps": HALF_WAY}}
+
+@pytest.mark.parametrize(("ranks", "parallel"), SPREAD.values(), ids=SPREAD)
+def test_experts_of_several_ranks_resume_on_one(experts, warm, ranks, parallel) -> None:
+    spread = {"parallel": parallel, "checkpoint": {"interval_steps": HALF_WAY}}
     half = warm.run(
         config(experts.make, {**spread, "training": {"steps": HALF_WAY}}),
-        ranks=2,
+        ranks=ranks,
         resume_from=experts.start,
         staged=True,
     )

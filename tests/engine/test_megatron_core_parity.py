@@ -126,15 +126,15 @@ def test_the_first_loss_is_that_of_knowing_nothing(request, style) -> None:
 
 
 def test_a_layout_that_trains_otherwise_is_noticed(gpt_reference) -> None:
-    """The comparison can fail: rotary positions or chunks in the wrong order change the curve."""
-    wrong = (
-        "from launch.workers.megatron_core import attention, step\n"
-        "order = step.get_batch_on_this_cp_rank\n"
-        "rank = step.parallel_state.get_context_parallel_rank\n"
-        "step.get_batch_on_this_cp_rank = lambda batch: {\n"
+    """The comparison can fail: two plain halves of a sequence are not the chunks that are meant."""
+    halves = (
+        "from megatron.core import parallel_state\n"
+        "from launch.workers.megatron_core import step\n"
+        "rank = parallel_state.get_context_parallel_rank\n"
+        "step.own_chunks = lambda batch: {\n"
         "    name: tensor.chunk(2, dim=1)[rank()] for name, tensor in batch.items()}\n"
     )
 
-    run = gpt_reference.repeated(2, {"parallel": {"cp": 2}}, before=wrong)
+    run = gpt_reference.repeated(2, {"parallel": {"cp": 2}}, before=halves)
 
     assert len(off(run, gpt_reference.losses())) == 30

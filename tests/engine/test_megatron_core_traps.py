@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.engine.sameness import FIRST_STEP, HALF_WAY, Reference, config, off
+from tests.engine.warm_ranks import WarmRun
 
 INTERLEAVED = {"parallel": {"pp": 2, "vpp": 2}}
 
@@ -38,6 +39,10 @@ from launch.workers.megatron_core import checkpoint, session
 checkpoint._InProcessSave = lambda: None
 checkpoint.require_psutil = lambda: None
 session.require_psutil = lambda: None
+"""
+SHIFTED = """
+from launch.workers.megatron_core import patches
+patches.save_state_where_it_is = lambda: None
 """
 WITHOUT_GATHERING = """
 from launch.workers.megatron_core.model import Model
@@ -93,6 +98,25 @@ def test_without_psutil_saving_is_refused_because_megatrons_never_ends(warm, gpt
     assert as_it_is.codes == [0]
     assert hung.codes == [-9]
     assert hung.lines()[-1] == {"kind": "phase", "phase": "save"}
+
+
+def test_moments_behind_a_padded_bucket_must_not_be_saved_shifted(reference) -> None:
+    """A stage of one layer has an odd multiple of 64 weights, and tied embeddings behind them."""
+    halves = {**INTERLEAVED, "checkpoint": {"interval_steps": HALF_WAY}}
+    half = config(reference.make, {**halves, "training": {"steps": HALF_WAY}})
+
+    def resumed(before: str) -> WarmRun:
+        saved = reference.warm.run(
+            half, ranks=2, resume_from=reference.start, staged=True, before=before
+        )
+        resume_from = saved.checkpoint(HALF_WAY)
+        return reference.warm.run(config(reference.make, {}), resume_from=resume_from)
+
+    kept, shifted = resumed(""), resumed(SHIFTED)
+
+    losses = reference.losses(after=HALF_WAY)
+    assert off(kept, losses) == {}
+    assert len(off(shifted, losses, rel=1e-4)) >= 10
 
 
 def test_a_checkpoint_holds_the_weights_that_are_still_to_be_gathered(warm, gpt) -> None:

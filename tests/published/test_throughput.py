@@ -156,6 +156,21 @@ def test_peak_memory_of_known_kind_is_within_five_percent():
     assert np.max(np.abs(errors)) < 0.06
 
 
+def test_the_page_on_the_cost_model_tells_todays_errors(root: Path):
+    page = (root / "docs" / "cost-model.md").read_text(encoding="utf-8")
+
+    for kind in KINDS:
+        known = built_in().errors[kind]
+        line = next(
+            one for one in page.splitlines() if one.startswith(f"| {kind} | {known.rows} |")
+        )
+        mean, _, p90 = (float(cell) for cell in line.split("|")[5].split("/"))
+        assert mean == pytest.approx(known.mean_percent, abs=0.1), "run benchmarks/cost_model.py"
+        assert p90 == pytest.approx(known.p90_percent, abs=0.2), "run benchmarks/cost_model.py"
+    for one in PARAMETERS:
+        assert f"| `{one.name}` |" in page
+
+
 def test_bloom_is_one_group():
     groups = {group_of(one) for one in _observations() if one.group.startswith("bloom")}
 

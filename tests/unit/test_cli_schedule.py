@@ -273,12 +273,12 @@ def test_an_empty_path_is_no_file_name(llmorch, flag):
 
 def test_a_run_whose_engine_has_no_such_schedule_is_refused_as_by_validate(llmorch, tmp_path):
     path = tmp_path / "run.yaml"
-    path.write_text(RUN.replace("vpp: 2", "vpp: 2, schedule: combined-1f1b"))
+    path.write_text(RUN.replace("vpp: 2", "schedule: gpipe"))
 
     answer = llmorch("schedule", path)
 
     assert answer.code == llmorch("validate", path).code == 5
-    assert "combined-1f1b is not run by megatron-core" in answer.err
+    assert "gpipe is not run by megatron-core" in answer.err
     assert "1f1b, interleaved-1f1b" in answer.err
 
 

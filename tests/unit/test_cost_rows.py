@@ -156,7 +156,9 @@ def test_racks_have_domains_of_72():
         ({"model": "nemotron3-nano"}, "mamba layers are not modelled"),
         ({"model": "nobody", "layers": "4"}, "hidden is missing"),
         ({"measured_step_time_s": "nan"}, "measured_step_time_s nan is not above 0"),
-        ({"seq_len": "1e30"}, "seq_len 1e30 is not a whole number"),
+        ({"seq_len": "1e30"}, "seq_len 1e30 is more than 100,000,000"),
+        ({"layers": "9999"}, "layers 9999 is more than 2,000"),
+        ({"vpp": "30"}, "pp 4 x vpp 30 stages are more than the 80 layers and ends"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(cells: dict[str, str], reason: str):

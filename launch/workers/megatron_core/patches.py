@@ -21,6 +21,7 @@ def apply() -> None:
     keep_adam_steps_apart()
     load_what_is_stored()
     let_ranks_hold_no_state()
+    save_state_where_it_is()
     route_without_transformer_engine()
     recompute_without_transformer_engine()
     count_tokens_on_the_host()
@@ -101,6 +102,37 @@ def let_ranks_hold_no_state() -> None:
             del inner.state["nothing"]
 
     DistributedOptimizer.state_dict = described
+
+
+def save_state_where_it_is() -> None:
+    """State to be saved is gathered without the padding of buckets, and cut up as if it were there.
+
+    Moments behind a padded bucket are then saved shifted, silently. Buckets are padded to 128 or
+    dp, and tied embeddings are a bucket of their own. Put the padding back before it is cut up.
+    """
+    gather = DistributedOptimizer.get_parameter_state_dp_zero
+
+    @functools.wraps(gather)
+    def padded(self: Any, **options: Any) -> Any:  # noqa: ANN401
+        state = gather(self, **options)
+        for index, buffer in enumerate(self.buffers if state is not None else ()):
+            for tensors in state[index].values():
+                found = [key for key, value in tensors.items() if torch.is_tensor(value)]
+                tensors |= {key: _with_padding(tensors[key], buffer) for key in found}
+        return state
+
+    DistributedOptimizer.get_parameter_state_dp_zero = padded
+
+
+def _with_padding(dense: torch.Tensor, buffer: Any) -> torch.Tensor:  # noqa: ANN401
+    """A buffer's values with each bucket where the buffer has it."""
+    spaced = dense.new_zeros(buffer.numel)
+    start = 0
+    for bucket in buffer.buckets:
+        end = start + bucket.numel_unpadded
+        spaced[bucket.offset : bucket.offset + bucket.numel_unpadded] = dense[start:end]
+        start = end
+    return spaced
 
 
 def route_without_transformer_engine() -> None:

@@ -53,6 +53,9 @@ MODULES: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Words of other frameworks' policies in Megatron's names of modules."""
 
 KNOWN_MODULES = ("core_attn", "layernorm", "mla_up_proj", "mlp", "moe_act", "shared_experts", "moe")
+ENDS = 2
+"""Embedding and loss may stand alone on a stage each."""
+
 CHUNK_LAYERS = 2
 """Layers of a chunk where Megatron's interleaving is not stated: usual in its recipes; assumed."""
 
@@ -79,6 +82,8 @@ def layout_of(row: Row, model: ModelCard, software: Software) -> Layout:
     if stated is not None and stated != dp:
         refuse(f"dp {stated}, but {gpus} GPUs / (tp {tp} x pp {pp} x cp {cp}) is {dp}")
     schedule, vpp = _schedule(row, model, software, pp=pp)
+    if pp * vpp > model.num_layers + ENDS:
+        refuse(f"pp {pp} x vpp {vpp} stages are more than the {model.num_layers} layers and ends")
     ep, etp = _expert_degrees(row, model, per_stage=gpus // pp)
     sequence_parallel = _sequence_parallel(row, software, tp=tp)
     micro = _micro_batch(row, dp=dp)

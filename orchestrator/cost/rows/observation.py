@@ -7,10 +7,11 @@ from orchestrator.cost.memory import memory_of, states_floor_bytes
 from orchestrator.cost.rows.layouts import layout_of
 from orchestrator.cost.rows.machines import machine_of
 from orchestrator.cost.rows.models import model_of
-from orchestrator.cost.rows.row import Row
+from orchestrator.cost.rows.row import Row, refuse
 from orchestrator.cost.rows.software import format_of, software_of
 from orchestrator.cost.software import MEGATRON, MatmulFormat, Software
 from orchestrator.cost.workload import Workload, workload_of
+from orchestrator.errors import LlmorchError
 from orchestrator.records.calibration import Calibration
 from orchestrator.records.layout import Layout, Recompute
 from orchestrator.records.run import ResolvedRun
@@ -64,6 +65,14 @@ def observation_of(row: Row, *, calibration: Calibration | None = None) -> Obser
     Raises:
         Unreadable: it cannot be predicted; the text says why.
     """
+    try:
+        return _observation(row, calibration)
+    except (ValueError, LlmorchError) as error:
+        # What the schemas of cards and run files say of a row's figures.
+        refuse(" ".join(str(error).split()))
+
+
+def _observation(row: Row, calibration: Calibration | None) -> Observation:
     machine, model, software = machine_of(row), model_of(row), software_of(row)
     form = format_of(row)
     layout = layout_of(row, model, software)

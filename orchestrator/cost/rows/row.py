@@ -63,8 +63,11 @@ class Row:
         value = self.number(column)
         if value is None:
             return None
-        if value != int(value) or value > MAX_WHOLE:
+        if value != int(value):
             refuse(f"{column} {self.text(column)} is not a whole number")
+        most = MOST.get(column, MAX_WHOLE)
+        if value > most:
+            refuse(f"{column} {self.text(column)} is more than {most:,}")
         return int(value)
 
     def needed(self, column: str) -> int:
@@ -84,7 +87,9 @@ class Row:
             self.assumed.append(text)
 
 
-MAX_WHOLE = 10**9
+MAX_WHOLE = 10**8
+MOST = {"layers": 2_000, "gpus": 1_000_000, "moe_experts": 100_000}
+"""More than that is a slip of the hand, and would be waited for in vain."""
 
 KNOWN_COLUMNS = (
     *("id", "gpu", "gpus", "gpus_per_node", "interconnect", "model", "params_b", "layers"),
