@@ -131,13 +131,7 @@ class RefusedLine(FromRank):
 
 
 RankLineRecord = (
-    PhaseLine
-    | StepLine
-    | EvaluationLine
-    | CheckpointLine
-    | FinishedLine
-    | LeftLine
-    | RefusedLine
+    PhaseLine | StepLine | EvaluationLine | CheckpointLine | FinishedLine | LeftLine | RefusedLine
 )
 
 # Agent to controller.

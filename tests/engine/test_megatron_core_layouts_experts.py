@@ -1,9 +1,9 @@
 """Whatever the layout of a model with experts, the same training as on one rank.
 
-The auxiliary loss takes part: it is a mean over microbatches, each weighed as a whole by Megatron
-(tokens per expert are summed over tp and cp), so it is the same in every layout that keeps the
-micro batch size. Rounding alone differs, until a token's second and third expert are so near that
-it changes their order; the toy's curve is free of that for thirty steps.
+The auxiliary loss takes part. Megatron weighs a microbatch as a whole (tokens per expert are summed
+over tp and cp), so `aux_loss` is the same in every layout that keeps the micro batch size, and
+`seq_aux_loss`, which weighs each sequence, in every layout. Rounding alone differs, until two
+experts score so alike that it decides between them; the toy's curve is free of that.
 """
 
 import math
@@ -46,8 +46,7 @@ LAYOUTS = {
     "ep2": (2, {"ep": 2}),
     "ep2-allgather": (2, {"ep": 2, "token_dispatcher": "allgather"}),
     "ep2-zero0": (2, {"ep": 2, "zero_stage": 0}),
-    "ep4": (4, {"ep": 4}),
-    "ep2-dp4-overlapped": (4, {"ep": 2, "overlap": ["dp"]}),
+    "ep2-overlapped": (2, {"ep": 2, "overlap": ["dp"]}),
     "tp2-sp-etp2": (2, {"tp": 2, "etp": 2, "sequence_parallel": True}),
     "tp2-sp-ep2-etp1": (2, {"tp": 2, "ep": 2, "sequence_parallel": True}),
     "tp2-sp-ep2-etp2": (4, {"tp": 2, "ep": 2, "etp": 2, "sequence_parallel": True}),
@@ -56,7 +55,8 @@ LAYOUTS = {
     "pp2-ep2-uneven": (4, {"pp": 2, "ep": 2, "stage_layout": "Et|tttL"}),
 }
 DEEPSEEK_LAYOUTS = {
-    "ep2": (2, {"ep": 2}),
+    "ep4": (4, {"ep": 4}),
+    "ep2-dp4-overlapped": (4, {"ep": 2, "overlap": ["dp"]}),
     "cp2-ep2": (4, {"cp": 2, "ep": 2}),
     "pp2-tp2-sp-ep2": (4, {"pp": 2, "tp": 2, "ep": 2, "sequence_parallel": True}),
 }

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-LAST_STEP = 12
-HALF = 6
+LAST_STEP = 8
+HALF = 4
 HALVES = {"checkpoint": {"interval_steps": HALF}}
 
 SAME_LAYOUT = {
@@ -31,14 +31,25 @@ OTHER_LAYOUTS = {
 
 
 @pytest.fixture(scope="module")
+def gpt(gpt) -> Any:
+    """Configurations of eight steps."""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        training = {"steps": LAST_STEP, **changes.pop("training", {})}
+        return gpt(training=training, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
 def undisturbed(warm, gpt) -> Any:
-    """Twelve steps on two data-parallel ranks with the distributed optimizer."""
+    """Eight steps on two data-parallel ranks with the distributed optimizer."""
     return warm.run(gpt(), ranks=2, staged=True)
 
 
 @pytest.fixture(scope="module")
 def tp2_pp2(warm, gpt) -> Any:
-    """Twelve steps on two tensor-parallel halves of two pipeline stages."""
+    """Eight steps on two tensor-parallel halves of two pipeline stages."""
     return warm.run(gpt(parallel={"tp": 2, "pp": 2}, **HALVES), ranks=4, staged=True)
 
 
@@ -131,7 +142,7 @@ def test_another_models_checkpoint_is_refused(warm, gpt, undisturbed) -> None:
 
 def test_a_new_learning_rate_is_honoured_after_a_resume(warm, gpt, undisturbed) -> None:
     settings = gpt()["training"]["optimizer"] | {"learning_rate": 1e-2, "decay_style": "constant"}
-    config = gpt(training={"optimizer": settings, "steps": 7})
+    config = gpt(training={"optimizer": settings, "steps": HALF + 1})
 
     run = warm.run(config, resume_from=undisturbed.checkpoint(HALF))
 
