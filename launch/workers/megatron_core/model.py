@@ -176,9 +176,11 @@ def _recompute(arguments: Arguments) -> dict[str, Any]:
                 "recompute_modules": list(recompute.modules),
             }
         case Granularity.FULL:
+            # The run file counts layers of a stage that are recomputed: Megatron's `block`. Its
+            # `uniform` recomputes all of them, in units of so many layers.
             return {
                 "recompute_granularity": "full",
-                "recompute_method": "uniform",
+                "recompute_method": "uniform" if recompute.layers is None else "block",
                 "recompute_num_layers": recompute.layers or 1,
             }
 
