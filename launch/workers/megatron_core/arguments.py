@@ -192,7 +192,7 @@ class ParallelArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecomputeArguments:
-    """What is recomputed: `modules` when selective, the first `layers` of a stage when full, else all."""
+    """What is recomputed: `modules` when selective, the first `layers` (or all) when full."""
 
     granularity: Granularity
     modules: tuple[str, ...]
