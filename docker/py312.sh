@@ -32,4 +32,5 @@ if [ ! -e "$stamp" ]; then
     rm -f "$venv"/.ready-*
     touch "$stamp"
 fi
-PYTHONPATH=$PWD exec "$venv/bin/python" -m pytest -m py312 tests/engine/test_megatron_core_pair_two.py "$@"
+PYTHONPATH=$PWD exec "$venv/bin/python" -m pytest -m py312 \
+    tests/engine/test_megatron_core_pair_two.py tests/engine/test_megatron_lm_parsers.py "$@"
