@@ -2,6 +2,7 @@
 
 from itertools import groupby
 
+from orchestrator import api
 from orchestrator.catalog.environment import environment_of
 from orchestrator.cli.plan_table import headline
 from orchestrator.records.bundle import EngineBundle
@@ -34,12 +35,15 @@ def _modelled(plan: Plan) -> str:
 
 def _starts(plan: Plan) -> tuple[str, ...]:
     hosts = plan.run.machine.hosts
+    reports = api.engine_named(plan.run.spec.engine.name).capabilities().reports
+    line = "llmorch launch run.yaml     # starter: agent; supervised to the last step"
+    supervised = (line,) if reports else ()
     where = "this host" if hosts == 1 else f"each of {hosts} hosts"
     return (
         "## Start",
         "",
         "```",
-        "llmorch launch run.yaml     # starter: agent; supervised to the last step",
+        *supervised,
         f"bash run.sh                 # starter: torchrun; on {where}, without llmorch",
         "```",
         "",

@@ -18,7 +18,7 @@ from orchestrator import api
 from orchestrator.cli.examination import examined
 from orchestrator.cli.plan_json import plan_document
 from orchestrator.cli.training_view import TrainingView
-from orchestrator.errors import Interrupted, LlmorchError
+from orchestrator.errors import EngineRefused, Interrupted, LlmorchError
 from orchestrator.records.plan import Plan
 from orchestrator.specs.choices import Via
 
@@ -45,7 +45,14 @@ def prepared(run_file: Path, *, via: Via | None = None, hostfile: Path | None = 
         raise found.error()
     plan = _overruled(found.plan, via=via, hostfile=hostfile)
     spec = plan.run.spec
-    bundle = api.engine_named(spec.engine.name).render(plan)
+    engine = api.engine_named(spec.engine.name)
+    if not engine.capabilities().reports:
+        raise EngineRefused(
+            engine=spec.engine.name,
+            reason="its ranks do not report their steps, so a run of it cannot be supervised yet",
+            instead=f"llmorch generate {run_file} --to out, then out/run.sh on each host",
+        )
+    bundle = engine.render(plan)
     launcher = find_launcher(spec.launch.via.value)
     request = launcher.prepare(bundle, plan.run)
     notes = (*found.notes, *_unused(plan))

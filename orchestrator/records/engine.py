@@ -31,7 +31,8 @@ class EngineCapabilities:
     card that are honoured, `activations` those that it builds, and `overlaps` the axes whose
     communication it hides behind computation. `versions` are all that can be asked for, where
     there are several, `fields` the further keys of the section `engine` that it reads, `numerics`
-    the keys of `training.numerics` that it sets.
+    the keys of `training.numerics` that it sets. Without `reports` its ranks tell an agent nothing
+    of their steps, so a run cannot be supervised.
     """
 
     name: str
@@ -49,6 +50,7 @@ class EngineCapabilities:
     versions: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     numerics: tuple[str, ...] = ()
+    reports: bool = True
 
 
 def release(version: str) -> tuple[int, ...]:

@@ -121,3 +121,11 @@ def test_readme_gives_the_reason_of_each_option(llmorch, run_file, tmp_path):
 
     assert "| `--eval-interval` | has no default and is divided by at start |" in readme
     assert "NCCL_SOCKET_IFNAME" in readme
+
+
+def test_launch_refuses_what_it_cannot_supervise(llmorch, run_file):
+    answer = llmorch("launch", run_file(), "--dry-run")
+
+    assert answer.code == 5
+    assert "do not report their steps" in answer.err
+    assert "llmorch generate" in answer.err

@@ -182,3 +182,13 @@ def test_every_part_of_the_command_has_its_reason():
     explained = {reason.part for reason in bundle.reasons}
     assert {word for word in bundle.argv if word.startswith("--")} <= explained
     assert {name for name, _ in bundle.env} <= explained
+
+
+def test_number_formats_that_are_not_rendered_are_refused():
+    training = {**BASE["training"], "numerics": {"gradients": "bf16"}}
+    run = api.read_run(yaml.safe_dump({**BASE, "training": training}), file="run.yaml")
+    capabilities = api.engine_named("megatron-lm").capabilities()
+
+    problems = api.problems(run, layout=run.layout, capabilities=capabilities)
+
+    assert any("numerics" in problem.key for problem in problems)

@@ -31,6 +31,8 @@ CAPABILITIES = replace(
     version=NEWEST,
     versions=RELEASES,
     zero_stages=(0, 1, 2, 3),
+    numerics=(),
+    reports=False,
     model_features=tuple(
         name for name in MEGATRON_FAMILY.model_features if name not in UNKNOWN_TO_SCRIPT
     ),
