@@ -9,7 +9,7 @@ from launch import __version__
 from launch.hostfile import read_hosts
 from launch.launchers.ssh.addresses import addresses_of, own_address
 from launch.launchers.ssh.command import ssh_options
-from launch.launchers.terms import supervision_of
+from launch.launchers.terms import rank_terms_of, supervision_of
 from launch.request import HostSlots, LaunchRequest, PreflightTerms, SshStart
 from orchestrator.errors import HostError, UsageError
 from orchestrator.records.bundle import SCRIPTS_PLACEHOLDER, EngineBundle
@@ -48,6 +48,7 @@ def request_of(bundle: EngineBundle, run: ResolvedRun) -> LaunchRequest:
         controller_port=spec.controller_port,
         rendezvous_port=spec.rendezvous_port,
         supervision=supervision_of(run.spec),
+        ranks=rank_terms_of(run.spec),
         ssh=start,
         preflight=PreflightTerms(
             timeout_s=spec.preflight.timeout_s,
