@@ -17,7 +17,7 @@ REL = 1e-5  # of a loss, over thirty FP32 steps
 # Thirty steps learn, and yet rounding does not grow into a difference: Adam divides by a gradient's
 # size, and where that is below epsilon it is rounding.
 RATE = {"learning_rate": 1e-3, "min_learning_rate": 1e-4, "epsilon": 1e-6}
-# Two microbatches of two sequences on one rank; four replicas have one of one sequence each.
+# Two microbatches of two sequences; a pipeline has four of one, four replicas have one of one.
 BATCH = {"micro_batch_size": 2, "global_batch_size": 4, "steps": LAST_STEP}
 
 
@@ -44,12 +44,12 @@ class Reference:
         return cls(warm=warm, make=make, start=start, run=run, first_loss=loss)
 
     def repeated(self, ranks: int, changes: Changes, *, before: str = "") -> WarmRun:
-        """The same thirty steps in another layout, of smaller microbatches where dp is 4."""
+        """The same thirty steps in another layout; its microbatches may be smaller."""
         made = config(self.make, changes)
-        parallel, training = made["parallel"], made["training"]
+        parallel = made["parallel"]
         dp = ranks // (parallel["tp"] * parallel["cp"] * parallel["pp"])
-        share = training["global_batch_size"] // dp
-        training["micro_batch_size"] = min(training["micro_batch_size"], share)
+        if dp == 4 or parallel["pp"] > 1:
+            made["training"]["micro_batch_size"] = 1
         return self.warm.run(made, ranks=ranks, resume_from=self.start, before=before)
 
     def losses(self, after: int = FIRST_STEP) -> dict[int, float]:

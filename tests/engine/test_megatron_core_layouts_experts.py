@@ -31,7 +31,7 @@ MOE: dict[str, Any] = {
 }
 DEEPSEEK = {
     **MOE,
-    "layers": [1, 1, 1, 1],
+    "layers": [0, 1, 1, 1],
     "shared_expert_ffn_hidden_size": None,
     "router_score": "sigmoid",
     "load_balancing": "seq_aux_loss",
@@ -51,13 +51,13 @@ LAYOUTS = {
     "tp2-sp-ep2-etp1": (2, {"tp": 2, "ep": 2, "sequence_parallel": True}),
     "tp2-sp-ep2-etp2": (4, {"tp": 2, "ep": 2, "etp": 2, "sequence_parallel": True}),
     "cp2-ep2": (2, {"cp": 2, "ep": 2}),
-    "pp2-ep2": (4, {"pp": 2, "ep": 2}),
-    "pp2-ep2-uneven": (4, {"pp": 2, "ep": 2, "stage_layout": "Et|tttL"}),
 }
 DEEPSEEK_LAYOUTS = {
     "ep4": (4, {"ep": 4}),
     "ep2-dp4-overlapped": (4, {"ep": 2, "overlap": ["dp"]}),
     "cp2-ep2": (4, {"cp": 2, "ep": 2}),
+    "pp2-ep2": (4, {"pp": 2, "ep": 2}),
+    "pp2-ep2-uneven": (4, {"pp": 2, "ep": 2, "stage_layout": "Et|tttL"}),
     "pp2-tp2-sp-ep2": (4, {"pp": 2, "tp": 2, "ep": 2, "sequence_parallel": True}),
 }
 
@@ -70,7 +70,7 @@ def experts(warm, llama) -> Reference:
 
 @pytest.fixture(scope="module")
 def deepseek(warm, llama) -> Reference:
-    """Sigmoid scores in groups, expert biases that are counted, a loss on each sequence."""
+    """A dense layer first, sigmoid scores in groups, expert biases, a loss on each sequence."""
     return Reference.of(warm, with_experts(llama, DEEPSEEK))
 
 
