@@ -12,6 +12,7 @@ import mmap
 import os
 import struct
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -21,6 +22,10 @@ _VERSION = struct.Struct("<Q")
 _BODY = struct.Struct("<QQQ96s")
 _LABEL_BYTES = 96
 _READ_ATTEMPTS = 8
+_GROUPS = struct.Struct("<32I")
+_GROUPS_AT = 128
+_GROUP = struct.Struct("<II")
+MOST_GROUPS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,7 @@ class Mark:
     step: int
     monotonic_ns: int
     label: str
+    groups: tuple[int, ...] = ()  # pairs of a group's CRC32 and the rank's count in it
 
 
 class MarkWriter:
@@ -45,6 +51,8 @@ class MarkWriter:
             os.close(descriptor)
         self._version = 0
         self._seq = 0
+        self._counts: dict[str, int] = {}
+        self._slots: dict[str, tuple[int, int]] = {}
         _VERSION.pack_into(self._map, 0, 0)
 
     def mark(self, label: str, *, step: int) -> None:
@@ -55,6 +63,19 @@ class MarkWriter:
         _VERSION.pack_into(self._map, 0, self._version - 1)
         _BODY.pack_into(self._map, 8, self._seq, step, time.monotonic_ns(), text)
         _VERSION.pack_into(self._map, 0, self._version)
+
+    def arrive(self, operation: str, group: str, *, step: int) -> None:
+        """Say which collective is done next, and count it; `group` is a word and the ranks."""
+        count = self._counts[group] = self._counts.get(group, 0) + 1
+        slot = self._slots.get(group)
+        if slot is None:
+            at = _GROUPS_AT + _GROUP.size * len(self._slots)
+            slot = self._slots[group] = (at, zlib.crc32(group.encode()))
+        if (
+            slot[0] < MARK_FILE_BYTES
+        ):  # a rank of more groups than there is room for leaves some out
+            _GROUP.pack_into(self._map, slot[0], slot[1], count)
+        self.mark(f"{operation} {group} #{count}", step=step)
 
     def close(self) -> None:
         """Unmap the file; what was written stays."""
@@ -97,4 +118,6 @@ def _parse(data: bytes) -> Mark | None:
         return None
     seq, step, monotonic_ns, label = _BODY.unpack_from(data, 8)
     text = label.rstrip(b"\0").decode(errors="replace")
-    return Mark(seq=seq, step=step, monotonic_ns=monotonic_ns, label=text)
+    flat = _GROUPS.unpack_from(data, _GROUPS_AT)
+    used = next((i for i in range(0, len(flat), 2) if flat[i + 1] == 0), len(flat))
+    return Mark(seq=seq, step=step, monotonic_ns=monotonic_ns, label=text, groups=flat[:used])

@@ -70,6 +70,21 @@ class PreflightTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HangTerms:
+    """Between what the limits of ranks without progress lie; `phase_s` is of declared phases."""
+
+    floor_s: float = 30.0
+    ceiling_s: float = 600.0
+    phase_s: float = 1800.0
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        steps = f"{self.floor_s:g} to {self.ceiling_s:g} s without progress, as steps take long"
+        return f"{steps}; {self.phase_s:g} s of start, save, evaluation at most"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Supervision:
     """When to try again and when to give up; `max_restarts` counts since the last checkpoint."""
 
@@ -79,6 +94,7 @@ class Supervision:
     beat_interval_s: float = 0.5
     lease_s: float = 120.0
     stop_grace_s: float = 60.0
+    hang: HangTerms = HangTerms()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +181,7 @@ class LaunchRequest:
             f"restarts     {rules.max_restarts} without a new checkpoint",
             f"checkpoints  the last {rules.keep_checkpoints} are kept",
             f"lease        {rules.lease_s:g} s",
+            f"hang         {rules.hang.text}",
             *self.ranks.facts,
             *(f"env          {name}={value}" for name, value in self.env),
             *(f"first        {shlex.join(command)}" for command in self.prepare),

@@ -154,7 +154,11 @@ class Hello(Line):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankBeat(Record):
-    """A rank's progress mark as its agent sees it; None while the rank has made no mark."""
+    """A rank's progress mark as its agent sees it; None while the rank has made no mark.
+
+    Of a rank whose mark is old there is more: `groups` are pairs of a group's CRC32 and the rank's
+    count in it, `state` is the letter of /proc/PID/stat.
+    """
 
     rank: int
     pid: int
@@ -162,6 +166,8 @@ class RankBeat(Record):
     step: int | None
     mark_age_s: float | None
     label: str | None
+    groups: tuple[int, ...] | None = None
+    state: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,16 @@
 import mmap
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launch import wire
 from launch.agent.rank_log import RankLog
 from launch.marks import MARK_FILE_BYTES, read_mark
+from launch.transport.processes import process_state
 from launch.wire import RANK_LINES, FromRank, RankBeat, RankLineRecord, WireError
 
 _NANOSECONDS_PER_S = 1e9
+_OLD_S = 0.5  # of a mark that is older more is told
 
 
 class RankLineReader:
@@ -66,9 +68,12 @@ class MarkFile:
         if mark is None:
             return RankBeat(rank=rank, pid=pid, seq=None, step=None, mark_age_s=None, label=None)
         age_s = max(0.0, monotonic_s - mark.monotonic_ns / _NANOSECONDS_PER_S)
-        return RankBeat(
+        beat = RankBeat(
             rank=rank, pid=pid, seq=mark.seq, step=mark.step, mark_age_s=age_s, label=mark.label
         )
+        if age_s < _OLD_S:
+            return beat
+        return replace(beat, groups=mark.groups, state=process_state(pid))
 
     def close(self) -> None:
         """Let go of the file; a rank that still maps it keeps it."""

@@ -1,6 +1,6 @@
 """What every launcher's request takes from a run file in the same way."""
 
-from launch.request import RankTerms, Supervision
+from launch.request import HangTerms, RankTerms, Supervision
 from orchestrator.specs.run import RunSpec
 
 _KEPT_CHECKPOINTS = 3
@@ -15,6 +15,7 @@ def supervision_of(spec: RunSpec) -> Supervision:
         beat_interval_s=spec.supervise.beat_interval_s,
         lease_s=spec.supervise.lease_s,
         stop_grace_s=spec.supervise.stop_grace_s,
+        hang=HangTerms(**spec.supervise.hang.model_dump()),
     )
 
 

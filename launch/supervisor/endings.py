@@ -13,6 +13,7 @@ from launch.supervisor.events import (
     InterruptAsked,
     RankExited,
     RankRefused,
+    RanksHung,
     StorageFailed,
 )
 from launch.supervisor.instructions import Say, StartAgent
@@ -86,6 +87,12 @@ def exit_in_leave(state: State, event: RankExited) -> Decision:
         return moves.settle(fewer)
     said = Say(sentence=f"{moves.exit_sentence(event)} while leaving: killing the others")
     return fewer, (said, *moves.kill(fewer))
+
+
+def hang_in_leave(state: State, event: RanksHung) -> Decision:
+    """Ranks that hang will not leave: what they could not save is lost."""
+    said = Say(sentence=f"{moves.hang_sentence(event)}; killing the ranks, which were to leave")
+    return state, (said, *moves.kill(state))
 
 
 def lose_in_leave(state: State, event: AgentLost) -> Decision:

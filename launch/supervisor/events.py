@@ -183,6 +183,18 @@ class RankExited(OfGeneration):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RanksHung(OfGeneration):
+    """Ranks make no progress; `rank` holds up the others, None where nobody can be named."""
+
+    KIND: ClassVar[str] = "ranks_hung"
+    rank: int | None
+    stalled_s: float
+    limit_s: float
+    phase: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointCommitted(OfGeneration):
     """A checkpoint is complete, durable and the latest."""
 
@@ -246,6 +258,7 @@ Event = (
     | RankLeft
     | RankRefused
     | RankExited
+    | RanksHung
     | CheckpointCommitted
     | CheckpointRejected
     | InterruptAsked
@@ -266,6 +279,7 @@ EVENTS: Family[RunOpened | Event] = family(
     RankLeft,
     RankRefused,
     RankExited,
+    RanksHung,
     CheckpointCommitted,
     CheckpointRejected,
     InterruptAsked,

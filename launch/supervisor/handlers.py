@@ -19,6 +19,7 @@ from launch.supervisor.events import (
     RankExited,
     RankFinished,
     RankLeft,
+    RanksHung,
     RanksStepping,
     RankStaged,
 )
@@ -138,7 +139,12 @@ def exit_in_training(state: State, event: RankExited) -> Decision:
     if event.exit_code == 0 and event.rank in state.finished:
         return moves.settle(fewer)
     reason = moves.exit_sentence(event)
-    return moves.fault(fewer, reason, at_s=event.at_s, exited=event)
+    return moves.fault(fewer, reason, at_s=event.at_s, guilty=event.rank, tail=event.tail)
+
+
+def hang(state: State, event: RanksHung) -> Decision:
+    """Ranks live and make no progress: a fault like any other."""
+    return moves.fault(state, moves.hang_sentence(event), at_s=event.at_s, guilty=event.rank)
 
 
 def lose_in_training(state: State, event: AgentLost) -> Decision:

@@ -10,15 +10,23 @@ from functools import partial
 from typing import Protocol
 
 from launch.clock import Clock
-from launch.supervisor.events import Event, RanksStepping, RunOpened, StorageFailed
+from launch.request import HangTerms
+from launch.supervisor.events import (
+    Event,
+    RanksHung,
+    RanksStepping,
+    RunOpened,
+    StorageFailed,
+)
 from launch.supervisor.instructions import Instruction, Say, StartGeneration
 from launch.supervisor.journal import Writer
 from launch.supervisor.observer import Observer, Silence, StepRow
 from launch.supervisor.progress import Progress
 from launch.supervisor.run_state import Decision, Phase, State
+from launch.supervisor.stalls import Stalls
 from launch.supervisor.state import InvalidTransition, handle, is_stale, open_run
 from launch.supervisor.translate import event_of
-from launch.wire import RankLine, StepLine, ToController
+from launch.wire import Beat, Exited, RankLine, StepLine, ToController
 
 
 class Doer(Protocol):
@@ -38,7 +46,7 @@ class Metrics(Protocol):
 class Controller:
     """One reign over a run; `begin` it with a doer, then post what happens."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where the parts meet
         self,
         *,
         opened: RunOpened,
@@ -47,8 +55,10 @@ class Controller:
         clock: Clock,
         observer: Observer,
         confirm_reign: Callable[[], None],
+        hang: HangTerms,
     ) -> None:
         self.progress = Progress(world_size=opened.terms.world_size)
+        self._stalls = Stalls(hang)
         self.state, self._first = open_run(opened)
         self._opened = opened
         self._journal = journal
@@ -76,12 +86,41 @@ class Controller:
 
     def heard(self, agent_id: int, record: ToController) -> None:
         """An agent said something."""
+        if isinstance(record, Beat):
+            self._on_beat(agent_id, record)
+            return
+        self._follow(record)
         if isinstance(record, RankLine) and isinstance(record.record, StepLine):
             self._on_step(record, record.record)
             return
         event = event_of(record, agent_id=agent_id, at_s=self._clock.wall_s())
         if event is not None:
             self.post(event)
+
+    def _follow(self, record: ToController) -> None:
+        """Keep in mind that a rank made progress, or is gone."""
+        if not isinstance(record, RankLine | Exited) or record.generation != self.state.generation:
+            return
+        if isinstance(record, RankLine):
+            self._stalls.said(record.rank, record.record, at_s=self._clock.monotonic_s())
+        else:
+            self._stalls.ended(record.rank)
+
+    def _on_beat(self, agent_id: int, beat: Beat) -> None:
+        stall = self._stalls.beat(agent_id, beat, at_s=self._clock.monotonic_s())
+        if stall is None or self.state.phase not in {Phase.STARTING, Phase.RUNNING}:
+            return
+        self.post(
+            RanksHung(
+                at_s=self._clock.wall_s(),
+                generation=self.state.generation,
+                rank=stall.blame.rank,
+                stalled_s=round(stall.stalled_s, 3),
+                limit_s=round(stall.limit_s, 3),
+                phase=stall.phase,
+                why=stall.blame.why,
+            )
+        )
 
     def _decide_all(self) -> None:
         self._is_deciding = True
@@ -114,6 +153,8 @@ class Controller:
                 self._tell(partial(self._observer.on_sentence, instruction.sentence))
             if isinstance(instruction, StartGeneration):
                 self.progress.begin(instruction.generation)
+                num_ranks = self.state.terms.world_size
+                self._stalls.begin(num_ranks, at_s=self._clock.monotonic_s())
             self._doer.do(instruction)
 
     def _write_down(self, instructions: tuple[Instruction, ...]) -> None:

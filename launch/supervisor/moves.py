@@ -3,7 +3,7 @@
 import signal
 from dataclasses import replace
 
-from launch.supervisor.events import Deadline, RankExited
+from launch.supervisor.events import Deadline, RankExited, RanksHung
 from launch.supervisor.instructions import (
     AskPort,
     CloseRun,
@@ -46,7 +46,14 @@ def next_generation(state: State) -> Decision:
     )
 
 
-def fault(state: State, reason: str, *, at_s: float, exited: RankExited | None = None) -> Decision:
+def fault(
+    state: State,
+    reason: str,
+    *,
+    at_s: float,
+    guilty: int | None = None,
+    tail: tuple[str, ...] = (),
+) -> Decision:
     """Something ended that should not have: stop the generation and try again, within the budget.
 
     The budget counts restarts since the last new checkpoint, so a run that makes progress may be
@@ -54,7 +61,7 @@ def fault(state: State, reason: str, *, at_s: float, exited: RankExited | None =
     """
     if state.restarts_spent >= state.terms.max_restarts:
         budget = f"given up after {state.restarts_spent} restarts without a new checkpoint"
-        given_up = _with_guilty(state, exited)
+        given_up = replace(state, guilty=guilty, tail=tail)
         return end(given_up, Verdict.FAILED, f"{reason}; {budget}")
     spent = state.restarts_spent + 1
     restart = Restart(
@@ -149,10 +156,13 @@ def exit_sentence(event: RankExited) -> str:
     return f"rank {event.rank} failed with exit code {event.exit_code}"
 
 
-def _with_guilty(state: State, exited: RankExited | None) -> State:
-    if exited is None:
-        return state
-    return replace(state, guilty=exited.rank, tail=exited.tail)
+def hang_sentence(event: RanksHung) -> str:
+    """Who hangs and how that is known, for people."""
+    who = "ranks hang" if event.rank is None else f"rank {event.rank} hangs"
+    limit = (
+        f"no progress for {event.stalled_s:.1f} s, past the {event.limit_s:.1f} s of {event.phase}"
+    )
+    return f"{who}: {limit}; {event.why}"
 
 
 def _close_left(state: State) -> Decision:

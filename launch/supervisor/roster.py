@@ -177,6 +177,7 @@ class Roster:
             link.close(f"{record.KIND} before hello")
         elif isinstance(record, Beat):
             seat.beat = record
+            self._owner.heard(seat.call.place.agent_id, record)
         elif _is_foreign(seat, record):
             link.close(f"{record.KIND} of a rank that is not its own")
         else:

@@ -137,6 +137,7 @@ class _Reign:
             clock=self.clock,
             observer=observer,
             confirm_reign=self._confirm,
+            hang=self.request.supervision.hang,
         )
 
     def roster(self, starter: AgentStarter, controller: Controller) -> Roster:

@@ -152,6 +152,15 @@ def processes_with(variable: str, value: str) -> list[int]:
     return sorted(found)
 
 
+def process_state(pid: int) -> str | None:
+    """The letter of a process's state: `R` runs, `T` was stopped, `D` waits for a device."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[0]
+
+
 def _start(order: ProcessOrder, *, before_exec: Callable[[], None] | None) -> int:
     output = _output(order)
     try:

@@ -54,6 +54,11 @@ class Reporter:
         """Say what the rank is doing from now on."""
         self.send(PhaseLine(phase=phase))
 
+    def arrive(self, operation: str, group: str) -> None:
+        """Mark the collective that is done next, in a group given as a word and its ranks."""
+        if self.marks is not None:
+            self.marks.arrive(operation, group, step=self.step)
+
     def mark(self, label: str) -> None:
         """Mark what is done next; costs no system call."""
         if self.marks is not None:

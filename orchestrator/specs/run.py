@@ -182,6 +182,26 @@ class LaunchSpec(Closed):
         return tuple(name for name in named if name in self.model_fields_set)
 
 
+class HangSpec(Closed):
+    """How long ranks may make no progress; in between, limits follow the times of their steps."""
+
+    floor_s: PositiveFloat = Field(default=30.0, description="no limit is below that")
+    ceiling_s: PositiveFloat = Field(
+        default=600.0, description="the most for a step, and the limit of a generation's first one"
+    )
+    phase_s: PositiveFloat = Field(
+        default=1800.0, description="the most for starting, saving or evaluating"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.floor_s <= self.ceiling_s <= self.phase_s:
+            msg = f"floor_s {self.floor_s:g} <= ceiling_s {self.ceiling_s:g} <= phase_s "
+            msg += f"{self.phase_s:g} does not hold"
+            raise ValueError(msg)
+        return self
+
+
 class SuperviseSpec(Closed):
     """When to try again and when to give up."""
 
@@ -192,6 +212,7 @@ class SuperviseSpec(Closed):
     beat_interval_s: PositiveFloat = 0.5
     lease_s: PositiveFloat = 120.0
     stop_grace_s: PositiveFloat = 60.0
+    hang: HangSpec = HangSpec()
 
 
 class RunSpec(Closed):

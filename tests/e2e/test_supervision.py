@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.supervisor.events import RankExited, RankFinished
+from launch.supervisor.events import RankExited, RankFinished, RanksHung
 from launch.supervisor.instructions import AskPort, StartGeneration
 from launch.supervisor.run_state import Phase
 from tests.e2e.supervised import ToyRun, all_end
@@ -317,3 +317,31 @@ def knock(port: int, noise: bytes) -> None:
                 continue
         except ConnectionResetError:
             return
+
+
+def test_a_hang_is_noticed_its_rank_named_and_the_run_restarted(folder) -> None:
+    rules = {"hang": {"floor_s": 1.0, "ceiling_s": 60.0, "phase_s": 60.0}}
+    slow_save = ("--save-s", 1.5)  # a declared phase, longer than the limit of a step
+    with ToyRun(
+        folder, *SAVING, *slow_save, "--hang", "1:1:50", steps=60, slots=3, supervision=rules
+    ) as run:
+        code = run.end()
+
+        (hung,) = run.events(RanksHung)
+        assert code == 0
+        assert (hung.rank, hung.generation) == (1, 1)
+        assert hung.why == "it stopped after 'barrier world 0-2 #49', and the others wait for it"
+        assert run.outcome["restarts"][0]["resume_step"] == 40
+        assert all_end(run.pids(), within_s=0.0)
+
+
+def test_a_stopped_process_is_named_wherever_it_stood(folder) -> None:
+    rules = {"hang": {"floor_s": 1.0, "ceiling_s": 60.0, "phase_s": 60.0}}
+    with ToyRun(folder, *SAVING, steps=150, slots=2, supervision=rules) as run:
+        run.until_step(50)
+        os.kill(run.rank_pid(0), signal.SIGSTOP)
+        code = run.end()
+
+        (hung,) = run.events(RanksHung)
+        assert code == 0
+        assert (hung.rank, hung.why) == (0, "its process is stopped")

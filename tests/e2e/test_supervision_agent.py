@@ -169,7 +169,7 @@ def test_beats_carry_the_marks_of_both_ranks(desk) -> None:
     started = {record.rank: record.pid for record in desk.records(Started)}
     assert {mark.rank: mark.pid for mark in seen} == started
     for mark in seen:
-        assert (mark.seq, mark.label) == (mark.step, f"barrier {mark.step}")
+        assert (mark.seq, mark.label) == (mark.step, f"barrier world 0-1 #{mark.step}")
         assert 0.0 <= mark.mark_age_s < LIMIT_S
 
 

@@ -36,11 +36,11 @@ def main() -> None:
     while step < args.steps:
         started = time.monotonic()
         step += 1
-        marks.mark(f"barrier {step}", step=step)
         signal.sigtimedwait([], args.step_s)
         if args.talk:
             print(f"rank {RANK} did step {step}", flush=True)  # noqa: T201
         misbehave(args, step)
+        marks.arrive("barrier", f"world 0-{WORLD - 1}", step=step)
         leaves = barrier(peers, bool(asked))
         report(step, time.monotonic() - started)
         if step % args.save_every == 0 or step == args.steps or leaves:
@@ -59,6 +59,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--refuse")
     parser.add_argument("--talk", action="store_true", help="print a line each step")
     parser.add_argument("--fault", help="RANK:GENERATION:STEP:EXIT_CODE", default="")
+    parser.add_argument("--hang", help="RANK:GENERATION:STEP, before the barrier", default="")
+    parser.add_argument("--save-s", type=float, default=0.0, help="rank 0 takes that long to save")
     parser.add_argument("--forget-file", help="a checkpoint file that is not written", default="")
     parser.add_argument("--spawn-helper", help="where a helper's pid is written")
     args = parser.parse_args()
@@ -122,6 +124,8 @@ def stage(step: int, args: argparse.Namespace, peers: list[socket.socket]) -> No
             ".metadata": "m",
             "metadata.json": json.dumps({"step": step}),
         }
+    if RANK == 0:
+        signal.sigtimedwait([], args.save_s)
     for name, text in files.items():
         if name != args.forget_file:
             (folder / name).write_text(text)
@@ -136,6 +140,9 @@ def misbehave(args: argparse.Namespace, step: int) -> None:
         if (RANK, step) == (rank, at_step) and generation in (GENERATION, 0):
             os.write(1, f"toy fault at step {step}\n".encode())
             os._exit(code)
+    if args.hang and (RANK, GENERATION, step) == tuple(map(int, args.hang.split(":"))):
+        while True:
+            signal.pause()
 
 
 def spawn_helper(note: Path) -> None:
@@ -166,7 +173,12 @@ class Marks:
     def __init__(self) -> None:
         with Path(os.environ["LLMORCH_MARK_FILE"]).open("r+b") as file:
             self.map = mmap.mmap(file.fileno(), 256)
-        self.seq = 0
+        self.seq = self.count = 0
+
+    def arrive(self, operation: str, group: str, *, step: int) -> None:
+        """The toy knows one group, so its label alone tells how far it has come."""
+        self.count += 1
+        self.mark(f"{operation} {group} #{self.count}", step=step)
 
     def mark(self, label: str, *, step: int) -> None:
         self.seq += 1

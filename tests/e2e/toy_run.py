@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from launch.launchers.local import LAUNCHER
-from launch.request import HostSlots, LaunchRequest, RankTerms, Supervision
+from launch.request import HangTerms, HostSlots, LaunchRequest, RankTerms, Supervision
 from launch.run_directory import RunDirectory
 from launch.supervisor.observer import StepRow
 from launch.supervisor.run_state import Phase
@@ -47,6 +47,8 @@ def toy_request(changes: dict, toy_arguments: list[str]) -> LaunchRequest:
     changes = dict(changes)
     steps, slots = changes.pop("steps", 10), changes.pop("slots", 2)
     rules = {"lease_s": 3.0, "beat_interval_s": 0.1, "stop_grace_s": 10.0, "join_timeout_s": 20.0}
+    rules |= changes.pop("supervision", {})
+    rules["hang"] = HangTerms(**rules.get("hang", {}))
     request = LaunchRequest(
         run_name="toy",
         engine="toy",
@@ -63,7 +65,7 @@ def toy_request(changes: dict, toy_arguments: list[str]) -> LaunchRequest:
         files=(BundleFile(path="toy_rank.py", text=TOY_RANK.read_text()),),
         hosts=(HostSlots(name="here", address="127.0.0.1", slots=slots),),
         last_step=steps,
-        supervision=Supervision(**(rules | changes.pop("supervision", {}))),
+        supervision=Supervision(**rules),
         ranks=RankTerms(**changes.pop("ranks", {})),
     )
     return replace(

@@ -58,7 +58,8 @@ def test_the_last_mark_names_a_collective_of_the_last_steps_save(launcher, gpt) 
 
     mark = read_mark(run.ranks[0].mark_file)
     assert mark is not None
-    assert (mark.step, mark.label) == (3, "barrier world")
+    assert mark.step == 3
+    assert mark.label.startswith("barrier world 0 #")
     assert mark.seq > 10
 
 

@@ -25,6 +25,7 @@ from launch.supervisor.events import (
     RankFinished,
     RankLeft,
     RankRefused,
+    RanksHung,
     RanksStepping,
     RankStaged,
     RankStarted,
@@ -179,6 +180,7 @@ class FakeWorld:
                 found += [Choice(f"go on {rank.rank}")] * (rank.is_killed or not self.is_broken)
                 found += [Choice(f"vanish {rank.rank}", is_fault=True)] * (not rank.is_killed)
                 found += [Choice(f"crash {rank.rank}", is_fault=True)] * (not rank.is_killed)
+                found += [Choice(f"hang {rank.rank}", is_fault=True)] * (not rank.is_killed)
                 found += [Choice(f"refuse {rank.rank}", is_fault=True)] * (rank.step == 0)
         return found
 
@@ -207,6 +209,8 @@ class FakeWorld:
                 self._lose(self.agents[int(agent)])
             case "hear", agent:
                 self._hear(self.agents[int(agent)].says.popleft())
+            case "hang", rank:
+                self._hang(int(rank))
             case verb, rank:
                 self._let_rank(verb, int(rank))
 
@@ -245,6 +249,21 @@ class FakeWorld:
         agent.is_coming = agent.is_present = False
         agent.ranks.clear()
         agent.says.clear()
+
+    def _hang(self, number: int) -> None:
+        """A rank does nothing any more, and the controller sees it by the beats."""
+        self.is_broken = True
+        self.post(
+            RanksHung(
+                at_s=self.now(),
+                generation=self.generation,
+                rank=number,
+                stalled_s=3.0,
+                limit_s=2.0,
+                phase="train",
+                why="it stopped",
+            )
+        )
 
     def _let_rank(self, verb: str, number: int) -> None:
         agent = next(a for a in self.agents.values() if number in a.ranks)

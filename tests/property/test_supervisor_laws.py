@@ -24,6 +24,7 @@ from launch.supervisor.events import (
     RankFinished,
     RankLeft,
     RankRefused,
+    RanksHung,
     RanksStepping,
     RankStaged,
     RankStarted,
@@ -52,7 +53,18 @@ def all_terms(draw) -> RunTerms:
     )
 
 
-FAULTS = ("interrupt", "storage", "deadline", "reject", "fail", "lose", "crash", "vanish", "refuse")
+FAULTS = (
+    "interrupt",
+    "storage",
+    "deadline",
+    "reject",
+    "fail",
+    "lose",
+    "crash",
+    "vanish",
+    "hang",
+    "refuse",
+)
 
 
 @st.composite
@@ -150,6 +162,9 @@ EXAMPLES = {
     "rank_left": RankLeft(at_s=1, generation=1, rank=0, step=1),
     "rank_refused": RankRefused(at_s=1, generation=1, rank=0, reason="no"),
     "rank_exited": RankExited(at_s=1, generation=1, rank=0, exit_code=1, signal=None, tail=()),
+    "ranks_hung": RanksHung(
+        at_s=1, generation=1, rank=1, stalled_s=3.0, limit_s=2.0, phase="train", why="it stopped"
+    ),
     "checkpoint_committed": CheckpointCommitted(at_s=1, generation=1, step=1),
     "checkpoint_rejected": CheckpointRejected(at_s=1, generation=1, step=1, reason="hole"),
     "interrupt_asked": InterruptAsked(at_s=1, signal="SIGINT"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from launch.request import HangTerms
 from launch.supervisor.events import (
     AgentJoined,
     InterruptAsked,
@@ -82,6 +83,7 @@ class Scene:
             clock=self.clock,
             observer=self.watcher,
             confirm_reign=self._confirm,
+            hang=HangTerms(floor_s=2.0, ceiling_s=60.0, phase_s=600.0),
         )
 
     def _confirm(self) -> None:

@@ -115,7 +115,7 @@ def test_what_a_present_agent_says_is_passed_on_with_its_number(scene) -> None:
     assert scene.owner.records == [(1, PORT)]
 
 
-def test_beats_are_kept_and_not_passed_on(scene) -> None:
+def test_beats_are_kept_and_passed_on(scene) -> None:
     link = scene.joined(1)
     mark = RankBeat(rank=2, pid=3, seq=4, step=5, mark_age_s=0.1, label="all_reduce tp")
     beat = Beat(monotonic_s=1.0, ranks=(mark,))
@@ -123,7 +123,7 @@ def test_beats_are_kept_and_not_passed_on(scene) -> None:
     scene.roster.received(link, beat)
 
     assert scene.roster.beats == {1: beat}
-    assert scene.owner.records == []
+    assert scene.owner.records == [(1, beat)]
 
 
 def test_a_record_before_hello_closes_the_connection(scene) -> None:

@@ -3,6 +3,7 @@
 import mmap
 import struct
 import time
+import zlib
 
 import pytest
 
@@ -83,3 +84,26 @@ def test_a_later_short_label_does_not_show_the_end_of_a_longer_one(mapped) -> No
 
     assert isinstance(read_mark(view), Mark)
     assert read_mark(view).label == "short"
+
+
+def test_collectives_are_counted_group_by_group(mapped) -> None:
+    writer, view = mapped
+
+    writer.arrive("all_reduce", "tp 0,1", step=3)
+    writer.arrive("isend", "pp 0>2", step=3)
+    writer.arrive("all_gather", "tp 0,1", step=3)
+
+    mark = read_mark(view)
+    assert (mark.seq, mark.label) == (3, "all_gather tp 0,1 #2")
+    assert mark.groups == (zlib.crc32(b"tp 0,1"), 2, zlib.crc32(b"pp 0>2"), 1)
+
+
+def test_groups_past_the_sixteenth_are_in_labels_alone(mapped) -> None:
+    writer, view = mapped
+
+    for number in range(20):
+        writer.arrive("barrier", f"g {number}", step=1)
+
+    mark = read_mark(view)
+    assert mark.label == "barrier g 19 #1"
+    assert len(mark.groups) == 2 * 16

@@ -127,7 +127,7 @@ def _prepare_torch(reporter: Reporter) -> None:
     if reporter.marks is not None:
         from launch.workers.collectives import mark_collectives
 
-        mark_collectives(reporter.mark)
+        mark_collectives(reporter.arrive)
 
 
 def _refuse(error: EngineRefused, reporter: Reporter, *, aloud: bool) -> ExitCode:
