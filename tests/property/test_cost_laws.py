@@ -30,6 +30,9 @@ RUNS = (
     ("tiny-gpt", "local-cpu", 4, 256, Precision.FP32),
 )
 
+SMALL = 1e-9
+"""What rounding may do to a sum."""
+
 
 @cache
 def _case(index: int) -> tuple[ResolvedRun, tuple[Layout, ...]]:
@@ -53,10 +56,25 @@ def _case(index: int) -> tuple[ResolvedRun, tuple[Layout, ...]]:
     return run, tuple(legal)
 
 
+class Case(tuple[ResolvedRun, Layout]):
+    """A run and a layout whose text is short: two lines tell a failing case, not two pages."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        run, layout = self
+        told = (
+            f"{field.name}={getattr(layout, field.name)!r}"
+            for field in fields(layout)
+            if getattr(layout, field.name) != field.default
+        )
+        return f"{run.spec.model} on {layout.world_size} ranks: {', '.join(told)}"
+
+
 @st.composite
-def _priced(draw: st.DrawFn) -> tuple[ResolvedRun, Layout]:
+def _priced(draw: st.DrawFn) -> Case:
     run, layouts = _case(draw(st.integers(0, len(RUNS) - 1)))
-    return run, draw(st.sampled_from(layouts))
+    return Case((run, draw(st.sampled_from(layouts))))
 
 
 @settings(deadline=None, max_examples=200)
@@ -111,7 +129,16 @@ def test_recomputation_frees_memory_and_costs_time(case: tuple[ResolvedRun, Layo
     kept, again = price(run, bare), price(run, full)
 
     assert again.memory.total_bytes <= kept.memory.total_bytes
-    assert again.cost.total_s > kept.cost.total_s
+    assert again.cost.recompute_s > kept.cost.recompute_s == 0
+    # Longer backwards hide more of the replicas' exchange, and may even out the ranks: all of the
+    # recomputation may disappear behind these two, and nothing else shrinks.
+    assert again.cost.total_s >= kept.cost.total_s * (1 - SMALL)
+    shrunk = {
+        field.name
+        for field in fields(kept.cost)
+        if getattr(again.cost, field.name) < getattr(kept.cost, field.name) * (1 - SMALL)
+    }
+    assert shrunk <= {"dp_comm_s", "imbalance_s"}
 
 
 @settings(deadline=None, max_examples=100)
@@ -154,7 +181,7 @@ def test_a_step_never_gets_faster_when_a_price_rises(case: tuple[ResolvedRun, La
         known,
         figures={
             key: replace(one, value=one.value * factor)
-            if key.startswith(name) and not key.endswith(("edge", "narrow", "call", "odd"))
+            if key.startswith(name) and not {"edge", "narrow", "call", "odd"} & set(key.split("."))
             else one
             for key, one in known.figures.items()
         },
