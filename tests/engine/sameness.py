@@ -32,13 +32,14 @@ class Reference:
     first_loss: float
 
     @classmethod
-    def of(cls, warm: WarmRanks, make: Callable[..., dict[str, Any]]) -> Self:
+    def of(cls, warm: WarmRanks, make: Callable[..., dict[str, Any]], *, before: str = "") -> Self:
         first = warm.run(config(make, {"training": {"steps": FIRST_STEP}}), staged=True)
         start = first.checkpoint(FIRST_STEP)
         run = warm.run(
             config(make, {"checkpoint": {"interval_steps": HALF_WAY}}),
             resume_from=start,
             staged=True,
+            before=before,
         )
         loss = first.losses()[FIRST_STEP]
         return cls(warm=warm, make=make, start=start, run=run, first_loss=loss)
