@@ -15,8 +15,10 @@ import pytest
 from tests.engine.routing_margin import RECORD
 from tests.engine.sameness import HALF_WAY, Reference, config, off
 
-CLEAR = 1e-5  # a margin of scores that are about 1; rounding moves them by some 1e-7 to 1e-6
-MOST_SEEDS = 12  # about every other has no choice closer than that
+# Without AVX, and else all alike, thirty steps of twelve toys moved no score by more than 2.5e-6
+# (2026-11-25, torch 2.13.0 on one rank), so two scores by at most twice that towards each other.
+CLEAR = 1e-5
+MOST_SEEDS = 12  # of the six with softmax, four had no choice closer than that
 
 MOE: dict[str, Any] = {
     "num_experts": 4,
@@ -36,7 +38,7 @@ MOE: dict[str, Any] = {
 }
 DEEPSEEK = {
     **MOE,
-    "layers": [0, 0, 1, 1],
+    "layers": [0, 1, 1, 1],
     "shared_expert_ffn_hidden_size": None,
     "router_score": "sigmoid",
     "load_balancing": "seq_aux_loss",
@@ -75,7 +77,7 @@ def experts(warm, llama, tmp_path_factory) -> Reference:
 
 @pytest.fixture(scope="module")
 def deepseek(warm, llama, tmp_path_factory) -> Reference:
-    """Dense layers first, sigmoid scores in groups, expert biases, a loss on each sequence."""
+    """A dense layer first, sigmoid scores in groups, expert biases, a loss on each sequence."""
     model = {"moe": DEEPSEEK, "init_std": 0.1}
     return decided(warm, llama, model, tmp_path_factory.mktemp("deepseek"))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch.supervisor.events import DeadlinePassed, RankExited, RanksHung
+from launch.supervisor.events import DeadlinePassed, RankExited
 from launch.supervisor.instructions import (
     AskPort,
     CloseRun,
@@ -16,24 +16,8 @@ from launch.supervisor.run_state import Phase, spoken
 from launch.supervisor.state import handle
 from launch.supervisor.verdict import Verdict
 from launch.wire import StopHow
+from tests.fakes.running import hear_everything, running
 from tests.fakes.world import FakeWorld, terms_of
-
-
-def running(**changes) -> FakeWorld:
-    """Two hosts of one rank each, in the middle of training."""
-    world = FakeWorld(terms_of(**({"hosts": 2, "slots": 1, "last_step": 5} | changes)))
-    world.let_peace(until=Phase.STARTING)
-    hear_everything(world)
-    world.let("go on 0", "go on 1")
-    hear_everything(world)
-    world.let("commit")
-    return world
-
-
-def hear_everything(world: FakeWorld) -> None:
-    for i, agent in world.agents.items():
-        while agent.says and not world.is_over:
-            world.let(f"hear {i}")
 
 
 def test_a_dead_rank_stops_its_generation() -> None:
@@ -383,33 +367,3 @@ def test_the_port_is_asked_of_the_host_of_rank_0() -> None:
 )
 def test_numbers_are_spoken(numbers: list[int], sentence: str) -> None:
     assert spoken(numbers) == sentence
-
-
-@pytest.mark.parametrize(("rank", "who"), [(1, "rank 1 hangs"), (None, "ranks hang")])
-def test_a_hang_stops_the_generation_and_says_who_is_guilty(rank, who: str) -> None:
-    world = running()
-
-    world.post(
-        RanksHung(
-            at_s=9.0,
-            generation=1,
-            rank=rank,
-            stalled_s=2.31,
-            limit_s=2.0,
-            phase="train",
-            why="it stopped",
-        )
-    )
-
-    assert world.last(StopGeneration).how is StopHow.KILL
-    reason = f"{who}: no progress for 2.3 s, past the 2.0 s of train; it stopped"
-    assert world.state.restarts[-1].reason == reason
-
-
-def test_ranks_that_hang_instead_of_leaving_are_killed_at_once() -> None:
-    world = running()
-    world.let("interrupt", "hang 1")
-
-    assert world.last(StopGeneration).how is StopHow.KILL
-    world.let_peace(until=Phase.ENDED)
-    assert world.state.verdict is Verdict.INTERRUPTED
