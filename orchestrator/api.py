@@ -7,7 +7,7 @@
 Everything here is pure: text in, records out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from orchestrator.catalog.cards import cluster_card, model_card
 from orchestrator.catalog.layouts import layout_spec_of
@@ -27,7 +27,7 @@ from orchestrator.rules.table import violations
 from orchestrator.specs.choices import Precision
 from orchestrator.specs.cluster import ClusterSpec
 from orchestrator.specs.document import examined, mapping_of, yaml_of
-from orchestrator.specs.model import ModelCard
+from orchestrator.specs.model import ModelCard, ReferenceTraining
 from orchestrator.specs.run import RunSpec
 from orchestrator.specs.training import TrainingSpec
 
@@ -88,9 +88,16 @@ def problems(
 
 
 def default_run(
-    *, model: str | ModelCard, cluster: str, gpus: int, precision: Precision
+    *,
+    model: str | ModelCard,
+    cluster: str,
+    gpus: int,
+    precision: Precision,
+    changes: Mapping[str, object] | None = None,
 ) -> ResolvedRun:
     """Return the run a model is known for (its card's reference training) on so many GPUs.
+
+    `changes` are keys of `training` that are said otherwise.
 
     Raises:
         UnknownName: no such model or cluster card.
@@ -98,23 +105,28 @@ def default_run(
     """
     card = model_card(model) if isinstance(model, str) else model
     cluster_card(cluster)
-    reference = card.reference_training
-    if reference is None:
-        problem = Problem(key="reference_training", message="is needed to plan without a run file")
+    known = {} if card.reference_training is None else _training_of(card.reference_training)
+    training = {**known, "precision": precision, **(changes or {})}
+    lacking = [name for name in _NEEDED if name not in training]
+    if lacking:
+        message = f"is needed to plan without a run file, or all of {', '.join(lacking)}"
+        problem = Problem(key="reference_training", message=message)
         raise InvalidFile(file=f"model card {card.name}", problems=[problem])
     spec = RunSpec(
         schema=1,
         name=f"{card.name}-{gpus}",
         model=model,
         cluster=ClusterSpec(card=cluster, gpus=gpus),
-        training=TrainingSpec(
-            sequence_length=reference.sequence_length,
-            global_batch_size=reference.global_batch_size,
-            tokens=reference.tokens,
-            precision=precision,
-        ),
+        training=TrainingSpec.model_validate(training),
     )
     return resolve(spec, file="--gpus")
+
+
+_NEEDED = ("sequence_length", "global_batch_size", "tokens")
+
+
+def _training_of(reference: ReferenceTraining) -> dict[str, object]:
+    return {name: getattr(reference, name) for name in _NEEDED}
 
 
 def plan(

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from orchestrator import api
 from orchestrator.cli.files import write_text
+from orchestrator.cli.plan_question import Flags, command_of
 from orchestrator.cli.screen import talk
 from orchestrator.errors import StorageError
+from orchestrator.planner.run_file import run_file_of
 from orchestrator.records.plan import Plan
 from orchestrator.specs.choices import Precision
 
@@ -13,7 +15,7 @@ DEFAULT_CLUSTER = "dgx-h100"
 DEFAULT_PRECISION = Precision.BF16
 
 
-def save_best(plan: Plan, *, out: Path | None) -> None:
+def save_best(plan: Plan, *, out: Path | None, flags: Flags) -> None:
     """Write the plan's run file to `out`, or to a name of its own in the working folder.
 
     A file that was asked for by name is replaced; one of our own choice is left alone when it
@@ -22,8 +24,8 @@ def save_best(plan: Plan, *, out: Path | None) -> None:
     Raises:
         StorageError: `out` was asked for and cannot be written.
     """
-    text = api.run_file_of(plan)
     path = out or _own_choice(plan)
+    text = run_file_of(plan, written_by=command_of(flags, out=path.name))
     if out is None and _is_another(path, text):
         talk().print(f"{path} exists and differs: kept; choose another with --out FILE")
         return

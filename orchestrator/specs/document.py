@@ -26,6 +26,8 @@ _NEVER_WRITTEN = {CARD_TAG, NAME_TAG, "[key]"}
 
 _FLOAT = re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$")
 
+_KEY_LINE = re.compile(r"^( *)([A-Za-z_][A-Za-z0-9_]*):")
+_INDENT = 2
 
 _WORDS: Mapping[type, str] = {list: "a list", str: "a single text"}
 
@@ -124,6 +126,23 @@ def yaml_as_written(spec: BaseModel) -> str:
     """Return a spec as YAML text of what was given alone; what is a default is left out."""
     data = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
+def yaml_with_comments(spec: BaseModel, comments: Mapping[str, Sequence[str]]) -> str:
+    """Return `yaml_as_written` with comment lines above keys, told by their dotted path.
+
+    Those of "" stand at the head. Keys inside lists have no path.
+    """
+    lines = [f"# {line}" for line in comments.get("", ())]
+    path: list[str] = []
+    for line in yaml_as_written(spec).splitlines():
+        match = _KEY_LINE.match(line)
+        if match is not None:
+            indent = match[1]
+            path[len(indent) // _INDENT :] = [match[2]]
+            lines += [f"{indent}# {text}" for text in comments.get(".".join(path), ())]
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 def _json_of(data: Mapping[str, Any]) -> str:

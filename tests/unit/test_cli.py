@@ -270,3 +270,37 @@ def test_schema_refuses_an_unknown_key(llmorch, root):
 
     with pytest.raises(jsonschema.ValidationError, match="tpp"):
         jsonschema.validate(data | {"layout": {"tpp": 2}}, schema)
+
+
+def test_a_layout_given_as_words_is_priced_alone(llmorch, here):
+    answer = llmorch("plan", "--gpus", 16, "--model", "llama-2-13b", "--layout", "tp=8,pp=2,mbs=1")
+
+    assert answer.code == 0, answer.err
+    assert "1 layouts examined" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("tp=8,vppp=2,mbs=x", ["vppp: unknown name", "did you mean 'vpp'?", "mbs: 'x' is not a"]),
+        ("tp=8,pp=2,dp=2", ["dp: 2, but 1 follows"]),
+        ("tp=16", ["tp: 16 does not divide 40 attention heads"]),
+        ("8x8", ["'8x8' is not like tp=8"]),
+        ("tp=8,pp=2,recompute=mpl", ["recompute.modules.0: 'mpl' is no module"]),
+    ],
+)
+def test_a_wrong_layout_is_answered_with_every_problem(llmorch, here, words, says):
+    answer = llmorch("plan", "--gpus", 16, "--model", "llama-2-13b", "--layout", words)
+
+    assert answer.code == 3
+    assert [text for text in says if text not in answer.err] == []
+
+
+def test_a_saved_plan_of_a_cpu_model_is_one_that_launch_takes(llmorch, here):
+    question = ("--gpus", 4, "--model", "tiny-gpt", "--cluster", "local-cpu", "--precision", "fp32")
+    llmorch("plan", *question, "--out", "tiny.yaml")
+
+    answer = llmorch("launch", "tiny.yaml", "--dry-run")
+
+    assert answer.code == 0, answer.err
+    assert "llmorch-data-worker" in answer.out
