@@ -35,6 +35,7 @@ def environment_names() -> tuple[str, ...]:
     return _names("environments")
 
 
+@cache
 def model_card(name: str) -> ModelCard:
     """Return a built-in model card.
 
@@ -44,6 +45,7 @@ def model_card(name: str) -> ModelCard:
     return _card("models", name, kind="model", model=ModelCard)
 
 
+@cache
 def cluster_card(name: str) -> ClusterCard:
     """Return a built-in cluster card.
 
@@ -53,6 +55,7 @@ def cluster_card(name: str) -> ClusterCard:
     return _card("clusters", name, kind="cluster", model=ClusterCard)
 
 
+@cache
 def accelerator_card(name: str) -> AcceleratorCard:
     """Return a built-in accelerator card.
 
@@ -62,6 +65,7 @@ def accelerator_card(name: str) -> AcceleratorCard:
     return _card("accelerators", name, kind="accelerator", model=AcceleratorCard)
 
 
+@cache
 def environment_card(name: str) -> EnvironmentCard:
     """Return a built-in environment card.
 

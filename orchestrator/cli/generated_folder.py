@@ -37,7 +37,12 @@ def folder_of(run_file: Path) -> GeneratedFolder:
     bundle = api.engine_named(found.plan.run.spec.engine.name).render(found.plan)
     note = checkout_note(found.plan.run.spec.engine, engine=bundle.engine)
     return GeneratedFolder(
-        files=_files(found.plan, bundle), notes=(*found.notes, *((note,) if note else ()))
+        files=_files(found.plan, bundle),
+        notes=(
+            *found.notes,
+            *((note,) if note else ()),
+            *(f"{one.key}: not part of this command ({one.why})" for one in bundle.unsaid),
+        ),
     )
 
 

@@ -2,11 +2,12 @@
 
 from itertools import groupby
 
-from orchestrator import api
 from orchestrator.catalog.environment import environment_of
+from orchestrator.cli.generated_script import starter_of
 from orchestrator.cli.plan_table import headline
 from orchestrator.records.bundle import EngineBundle
 from orchestrator.records.plan import Plan
+from orchestrator.specs.choices import StarterKind
 from orchestrator.units import gib, text_of_seconds
 
 
@@ -20,8 +21,9 @@ def readme_text(plan: Plan, bundle: EngineBundle) -> str:
             _modelled(plan),
             "",
             *_starts(plan),
-            *_files(bundle),
+            *_files(plan, bundle),
             *_site(plan),
+            *_unsaid(bundle),
             *_reasons(bundle),
         )
     )
@@ -35,27 +37,22 @@ def _modelled(plan: Plan) -> str:
 
 def _starts(plan: Plan) -> tuple[str, ...]:
     hosts = plan.run.machine.hosts
-    reports = api.engine_named(plan.run.spec.engine.name).capabilities().reports
-    line = "llmorch launch run.yaml     # starter: agent; supervised to the last step"
-    supervised = (line,) if reports else ()
-    where = "this host" if hosts == 1 else f"each of {hosts} hosts"
-    return (
-        "## Start",
-        "",
-        "```",
-        *supervised,
-        f"bash run.sh                 # starter: torchrun; on {where}, without llmorch",
-        "```",
-        "",
-    )
+    if starter_of(plan) is StarterKind.AGENT:
+        how = "starter: agent; once, supervised to the last step (llmorch launch run.yaml)"
+    else:
+        where = "this host" if hosts == 1 else f"each of {hosts} hosts"
+        how = f"starter: torchrun; on {where}, without llmorch"
+    return ("## Start", "", "```", f"bash run.sh      # {how}", "```", "")
 
 
-def _files(bundle: EngineBundle) -> tuple[str, ...]:
+def _files(plan: Plan, bundle: EngineBundle) -> tuple[str, ...]:
+    agent = starter_of(plan) is StarterKind.AGENT
+    started = "starts the run" if agent else f"starts a host's ranks with {bundle.torchrun[0]}"
     own = tuple(f"| `{file.path}` | read by the engine |" for file in bundle.files)
     return (
         "| file | what it is |",
         "|---|---|",
-        "| `run.sh` | starts a host's ranks with torchrun |",
+        f"| `run.sh` | {started} |",
         "| `arguments.sh` | the command of every rank, with reasons |",
         "| `environment.sh` | the variables of every rank, with reasons |",
         *own,
@@ -75,6 +72,14 @@ def _site(plan: Plan) -> tuple[str, ...]:
     avoid = [f"- avoid {what}" for what in card.avoid]
     lines = [*asked, *script, *needs, *avoid]
     return ("## What the site must give", "", *lines, "") if lines else ()
+
+
+def _unsaid(bundle: EngineBundle) -> tuple[str, ...]:
+    if not bundle.unsaid:
+        return ()
+    rows = [f"| `{one.key}` | {one.why} |" for one in bundle.unsaid]
+    title = "## Said by the run file, and not by this command"
+    return (title, "", "| key | why |", "|---|---|", *rows, "")
 
 
 def _reasons(bundle: EngineBundle) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Iterator
 from itertools import groupby
 
+from orchestrator import api
+from orchestrator.errors import EngineRefused
 from orchestrator.records.bundle import (
     BUNDLE_PLACEHOLDER,
     SCRIPTS_PLACEHOLDER,
@@ -11,48 +13,84 @@ from orchestrator.records.bundle import (
     Reason,
 )
 from orchestrator.records.plan import Plan
+from orchestrator.specs.choices import StarterKind
 
 _FOLDERS = {BUNDLE_PLACEHOLDER: '"$here"', SCRIPTS_PLACEHOLDER: '"$bin"'}
 
 _SCRIPT = """\
 #!/bin/bash
-# Starts the ranks of this host with torchrun. On each of the {hosts}:
+# Starts the ranks of this host with {program}. On each of the {hosts}:
 #
 #   NODE_RANK=0 MASTER_ADDR=first-host bash run.sh      # NODE_RANK from 0 to {last}
 #
 # On Slurm: MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1), and
-# NODE_RANK is read from SLURM_NODEID. One torchrun a host, never one a GPU.
+# NODE_RANK is read from SLURM_NODEID. One start a host, never one a GPU.
 set -euo pipefail
 here=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
 bin=${{LLMORCH_BIN:-$(dirname "$(command -v llmorch || command -v torchrun)")}}
 node_rank=${{NODE_RANK:-${{SLURM_NODEID:-0}}}}
 master_addr=${{MASTER_ADDR:{default}}}
-master_port=${{MASTER_PORT:-29500}}
+master_port=${{MASTER_PORT:-{port}}}
 
 set -a
 . "$here/environment.sh"
 set +a
 . "$here/arguments.sh"
 {prepare}
-exec torchrun --no-python --nnodes={num_hosts} --nproc-per-node={slots} --max-restarts=0 \\
+exec {torchrun} --no-python --nnodes={num_hosts} --nproc-per-node={slots} --max-restarts=0 \\
   --node-rank="$node_rank" --master-addr="$master_addr" --master-port="$master_port" \\
   "${{command[@]}}"
 """
 
 
+_SUPERVISED = """\
+#!/bin/bash
+# Starts and supervises the whole run, on the host where llmorch shall be: see launch in run.yaml.
+# For a start by torchrun instead: launch.starter: torchrun, and generate again.
+set -euo pipefail
+exec llmorch launch "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/run.yaml" "$@"
+"""
+
+DEFAULT_PORT = 29500
+"""Where ranks meet; torchrun's own default."""
+
+
+def starter_of(plan: Plan) -> StarterKind:
+    """Return what the generated script starts: our agent where the engine can be supervised.
+
+    Raises:
+        EngineRefused: the agent is asked for, and the engine's ranks do not report their steps.
+    """
+    asked, engine = plan.run.spec.launch.starter, plan.run.spec.engine.name
+    reports = api.engine_named(engine).capabilities().reports
+    if asked is StarterKind.AGENT and not reports:
+        raise EngineRefused(
+            engine=engine,
+            reason="launch.starter: agent, but its ranks do not report their steps, so no agent "
+            "can supervise them",
+            instead="launch: {starter: torchrun}",
+        )
+    return asked or (StarterKind.AGENT if reports else StarterKind.TORCHRUN)
+
+
 def script_text(plan: Plan, bundle: EngineBundle) -> str:
-    """Return a bash script that starts a host's ranks without llmorch.
+    """Return a bash script that starts the run: by our agents, or a host's ranks without llmorch.
 
     `--max-restarts=0`: torchrun restarts only where every agent survives; a scheduler, or
     `llmorch launch`, starts it again.
     """
-    machine = plan.run.machine
+    machine, launch = plan.run.machine, plan.run.spec.launch
+    if starter_of(plan) is StarterKind.AGENT:
+        return _SUPERVISED
     one = machine.hosts == 1
     return _SCRIPT.format(
         hosts="one host" if one else f"{machine.hosts} hosts",
         last=machine.hosts - 1,
         default="-127.0.0.1" if one else '?"the address of the first host"',
         prepare=_prepare(bundle),
+        program=bundle.torchrun[0],
+        torchrun=shlex.join(bundle.torchrun),
+        port=launch.rendezvous_port or DEFAULT_PORT,
         num_hosts=machine.hosts,
         slots=machine.gpus_per_host,
     )

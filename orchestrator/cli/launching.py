@@ -20,7 +20,7 @@ from orchestrator.cli.plan_json import plan_document
 from orchestrator.cli.training_view import TrainingView
 from orchestrator.errors import EngineRefused, Interrupted, LlmorchError
 from orchestrator.records.plan import Plan
-from orchestrator.specs.choices import Via
+from orchestrator.specs.choices import StarterKind, Via
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,12 @@ def prepared(run_file: Path, *, via: Via | None = None, hostfile: Path | None = 
             engine=spec.engine.name,
             reason="its ranks do not report their steps, so a run of it cannot be supervised yet",
             instead=f"llmorch generate {run_file} --to out, then out/run.sh on each host",
+        )
+    if spec.launch.starter is StarterKind.TORCHRUN:
+        raise EngineRefused(
+            engine=spec.engine.name,
+            reason="launch.starter: torchrun, and llmorch launch starts ranks by its own agents",
+            instead=f"llmorch generate {run_file} --to out, or leave launch.starter out",
         )
     bundle = engine.render(plan)
     launcher = find_launcher(spec.launch.via.value)

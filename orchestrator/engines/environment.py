@@ -25,7 +25,21 @@ def variables_of(plan: Plan) -> tuple[Variable, ...]:
     What a site must give itself (interfaces, paths of plug-ins) is not here: the generated folder
     lists it.
     """
-    return (*_network(plan), *_ranks(plan), *_connections(plan), *_transformer_engine(plan))
+    return (
+        *_network(plan),
+        *_ranks(plan),
+        *_connections(plan),
+        *_transformer_engine(plan),
+    )
+
+
+def interface_of(plan: Plan) -> tuple[Variable, ...]:
+    """Return the variables of `launch.interface`, for commands that no launcher of ours starts."""
+    interface = plan.run.spec.launch.interface
+    if interface is None:
+        return ()
+    names = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
+    return tuple(Variable(name=n, value=interface, why="launch.interface") for n in names)
 
 
 def _network(plan: Plan) -> tuple[Variable, ...]:

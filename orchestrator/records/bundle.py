@@ -27,13 +27,23 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unsaid:
+    """A key of the run file that the command does not say, and why that is no loss."""
+
+    key: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineBundle:
     """All an engine needs on a host to run any rank of a plan.
 
     `argv` is the same for all ranks (they differ by environment alone); `prepare` are commands
     run once, in order, before the first rank starts. Both may hold the placeholders `{bundle}`
     (the bundle's absolute folder) and `{bin}` (where llmorch's console scripts are installed),
-    which the launcher replaces.
+    which the launcher replaces. `torchrun` is what starts a host's ranks without llmorch: torch's
+    program, or one that takes its options, and its first words. `unsaid` is what the run file says
+    and this command does not.
     """
 
     engine: str
@@ -44,3 +54,5 @@ class EngineBundle:
     last_step: int
     prepare: tuple[tuple[str, ...], ...] = ()
     reasons: tuple[Reason, ...] = ()
+    torchrun: tuple[str, ...] = ("torchrun",)
+    unsaid: tuple[Unsaid, ...] = ()

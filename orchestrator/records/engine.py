@@ -71,7 +71,7 @@ MEGATRON_FAMILY = EngineCapabilities(
     model_features=(*SPECIAL_FIELDS, "rotary_percent"),
     activations=get_args(Activation),
     overlaps=tuple(OverlapAxis),
-    fields=("checkout", "arguments"),
+    fields=("checkout", "arguments", "hooks"),
     numerics=tuple(NumericsSpec.model_fields),
 )
 """What the Megatron engines run together; what `plan` assumes when no engine is named."""

@@ -12,6 +12,7 @@ from orchestrator.rules.rule import (
 )
 from orchestrator.specs.choices import RecomputeGranularity
 from orchestrator.specs.numerics import NumericsSpec
+from orchestrator.specs.run import HooksSpec
 
 _USUAL_NUMERICS = NumericsSpec()
 
@@ -148,7 +149,11 @@ def _fields(subject: Subject) -> Breaches:
     engine, spec = subject.engine, subject.run.spec.engine
     if engine is None:
         return PASS
-    given = (("checkout", spec.checkout), ("arguments", spec.arguments))
+    given = (
+        ("checkout", spec.checkout),
+        ("arguments", spec.arguments),
+        ("hooks", spec.hooks != HooksSpec()),
+    )
     return tuple(
         Breach(
             key=f"engine.{name}",

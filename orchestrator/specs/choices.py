@@ -97,3 +97,10 @@ class Via(StrEnum):
 
     LOCAL = "local"
     SSH = "ssh"
+
+
+class StarterKind(StrEnum):
+    """What starts the ranks of a host: our agent, supervised, or torch's launcher, alone."""
+
+    AGENT = "agent"
+    TORCHRUN = "torchrun"

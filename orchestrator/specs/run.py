@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.specs.choices import Binding, Via
+from orchestrator.specs.choices import Binding, StarterKind, Via
 from orchestrator.specs.closed import Closed
 from orchestrator.specs.cluster import ClusterSpec
 from orchestrator.specs.layout import LayoutSpec
@@ -21,6 +21,19 @@ from orchestrator.specs.remote import PreflightSpec, SshSpec, Word
 from orchestrator.specs.training import TrainingSpec
 
 _NUM_SPLITS: Final = 3  # training, evaluation, test
+
+
+class HooksSpec(Closed):
+    """What an engine's own helpers watch from inside its ranks."""
+
+    stragglers: bool = Field(
+        default=False, description="log lines name the slowest and fastest ranks (megatron-lm)"
+    )
+    fault_tolerance: bool = Field(
+        default=False,
+        description="steps and saves timed by nvidia-resiliency-ext, started with ft_launcher "
+        "(megatron-lm)",
+    )
 
 
 class EngineSpec(Closed):
@@ -36,6 +49,7 @@ class EngineSpec(Closed):
     arguments: tuple[str, ...] = Field(
         default=(), description="with megatron-lm: more of its options, as it spells them"
     )
+    hooks: HooksSpec = HooksSpec()
 
 
 class CorpusSpec(Closed):
@@ -145,6 +159,11 @@ class LaunchSpec(Closed):
     """What starts the run; ports are chosen freely unless given."""
 
     via: Via = Via.LOCAL
+    starter: StarterKind | None = Field(
+        default=None,
+        description="of the script that generate writes; absent: agent where the engine can be "
+        "supervised, else torchrun",
+    )
     folder: str = Field(default="runs", description="run directories are made here")
     controller_port: int | None = Field(default=None, ge=1, le=65535)
     rendezvous_port: int | None = Field(default=None, ge=1, le=65535)

@@ -305,6 +305,18 @@ CASES = (
     _case("fp8-tokens", {**_BLOCKS, "training.sequence_length": 4064}),
     _case("fp8-block-widths", {**_BLOCKS, "model.ffn_hidden_size": 13_888}),
     _case("fp8-experts", _FP8, base=EXPERTS),
+    _case("fp8-recipe", {**_FP8, "training.fp8_recipe": "mxfp8"}),
+    _case("narrow-states", {"training.numerics.first_moment": "bf16", "layout.zero_stage": 0}),
+    _case("optimizer-gradients", {"training.numerics.optimizer_gradients": "bf16"}),
+    _case("narrow-parameters", {"training.numerics.narrow_parameters": True}),
+    _case(
+        "narrow-parameters",
+        {**_FP8, "training.numerics.narrow_parameters": True, "layout.zero_stage": 0},
+    ),
+    _case(
+        "fp32-gradients",
+        {"training.precision": "fp32", "training.numerics.gradients": "bf16"},
+    ),
     _case("recompute-modules", _selective("mlpp")),
     _case("recompute-moe-act", _selective("moe_act")),
     _case("recompute-mla", _selective("mla_up_proj", "mlp")),

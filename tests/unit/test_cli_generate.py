@@ -123,6 +123,66 @@ def test_readme_gives_the_reason_of_each_option(llmorch, run_file, tmp_path):
     assert "NCCL_SOCKET_IFNAME" in readme
 
 
+def toy(root, tmp_path, *, starter: str):
+    text = (root / "parallel_configs/tiny-gpt.local-x4.yaml").read_text()
+    path = tmp_path / "toy.yaml"
+    path.write_text(text.replace("{via: local}", f"{{via: local, starter: {starter}}}"))
+    return path
+
+
+def test_starter_agent_is_a_supervised_launch_of_the_same_run_file(llmorch, root, tmp_path):
+    answer = llmorch("generate", toy(root, tmp_path, starter="agent"), "--to", tmp_path / "out")
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    (fake / "llmorch").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (fake / "llmorch").chmod(0o755)
+
+    done = subprocess.run(
+        ["/bin/bash", tmp_path / "out/run.sh", "--dry-run"],
+        env={"PATH": f"{fake}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+
+    assert answer.code == 0, answer.err
+    assert done.stdout.split() == ["launch", str(tmp_path / "out/run.yaml"), "--dry-run"]
+
+
+def test_starter_torchrun_starts_the_same_worker_without_llmorch(llmorch, root, tmp_path):
+    run_file = toy(root, tmp_path, starter="torchrun")
+
+    llmorch("generate", run_file, "--to", tmp_path / "out")
+    launched = llmorch("launch", run_file, "--dry-run")
+
+    script = (tmp_path / "out/run.sh").read_text()
+    assert "exec torchrun --no-python --nnodes=1 --nproc-per-node=4" in script
+    assert launched.code == 5
+    assert "launch.starter: torchrun" in launched.err
+
+
+def test_agent_that_could_not_supervise_is_refused(llmorch, run_file, tmp_path):
+    path = run_file()
+    path.write_text(path.read_text() + "launch: {starter: agent}\n")
+
+    answer = llmorch("generate", path, "--to", tmp_path / "out")
+
+    assert answer.code == 5
+    assert "do not report their steps" in answer.err
+
+
+def test_readme_names_what_the_command_does_not_say(llmorch, run_file, tmp_path):
+    path = run_file()
+    path.write_text(path.read_text() + "supervise: {max_restarts: 9}\n")
+
+    answer = llmorch("generate", path, "--to", tmp_path / "out")
+
+    readme = (tmp_path / "out/README.md").read_text()
+    assert "| `supervise` | of llmorch launch: nothing supervises this command" in readme
+    assert "note: supervise: not part of this command" in answer.err
+
+
 def test_launch_refuses_what_it_cannot_supervise(llmorch, run_file):
     answer = llmorch("launch", run_file(), "--dry-run")
 

@@ -184,11 +184,73 @@ def test_every_part_of_the_command_has_its_reason():
     assert {name for name, _ in bundle.env} <= explained
 
 
-def test_number_formats_that_are_not_rendered_are_refused():
-    training = {**BASE["training"], "numerics": {"gradients": "bf16"}}
-    run = api.read_run(yaml.safe_dump({**BASE, "training": training}), file="run.yaml")
-    capabilities = api.engine_named("megatron-lm").capabilities()
+def test_narrow_states_turn_the_precision_aware_optimizer_on_and_nothing_else_does():
+    numerics = {"first_moment": "bf16", "second_moment": "fp8", "master_parameters": "fp16"}
 
-    problems = api.problems(run, layout=run.layout, capabilities=capabilities)
+    narrow = rendered(training={**BASE["training"], "numerics": numerics})
 
-    assert any("numerics" in problem.key for problem in problems)
+    assert "--use-precision-aware-optimizer" in narrow.argv
+    assert words_after(narrow, "--exp-avg-dtype") == ("bf16",)
+    assert words_after(narrow, "--exp-avg-sq-dtype") == ("fp8",)
+    assert words_after(narrow, "--main-params-dtype") == ("fp16",)
+    assert words_after(narrow, "--main-grads-dtype") == ("fp32",)
+    assert "--use-precision-aware-optimizer" not in rendered().argv
+
+
+def test_gradients_are_reduced_in_one_format_that_is_always_written():
+    narrow = rendered(training={**BASE["training"], "numerics": {"gradients": "bf16"}})
+
+    assert "--grad-reduce-in-bf16" in narrow.argv
+    assert "--accumulate-allreduce-grads-in-fp32" not in narrow.argv
+    assert "--accumulate-allreduce-grads-in-fp32" in rendered().argv
+
+
+@pytest.mark.parametrize(
+    ("cluster", "recipe", "form"),
+    [("dgx-h100", "tensorwise", "hybrid"), ("dgx-b200", "mxfp8", "e4m3")],
+)
+def test_absent_fp8_recipe_is_that_of_the_accelerator(cluster, recipe, form):
+    training = {**BASE["training"], "precision": "fp8", "numerics": {"narrow_parameters": True}}
+
+    bundle = rendered(training=training, cluster={"card": cluster, "hosts": 4})
+
+    assert words_after(bundle, "--fp8-recipe") == (recipe,)
+    assert words_after(bundle, "--fp8-format") == (form,)
+    assert "--fp8-param-gather" in bundle.argv
+    # Without it Megatron cannot gather MXFP8 weights at all.
+    assert ("--reuse-grad-buf-for-mxfp8-param-ag" in bundle.argv) is (recipe == "mxfp8")
+
+
+def test_fault_tolerance_is_started_with_its_own_launcher():
+    engine = {**BASE["engine"], "hooks": {"fault_tolerance": True, "stragglers": True}}
+    hang = {"hang": {"ceiling_s": 700.0, "phase_s": 2000.0}}
+
+    bundle = rendered(engine=engine, supervise=hang)
+
+    assert {"--enable-ft-package", "--calc-ft-timeouts", "--log-straggler"} <= {*bundle.argv}
+    limits = "--ft-rank-section-timeouts=setup:2000,step:700,checkpointing:2000"
+    assert bundle.torchrun[:2] == ("ft_launcher", limits)
+    assert rendered().torchrun == ("torchrun",)
+
+
+@pytest.mark.parametrize(
+    ("sections", "named"),
+    [
+        ({"checkpoint": None}, "needs the section checkpoint"),
+        ({"arguments": ["--inprocess-restart"]}, "ft_launcher restarts ranks, and so does"),
+    ],
+    ids=["checkpoint", "inprocess"],
+)
+def test_fault_tolerance_is_refused_where_it_cannot_work(sections, named):
+    own = {"arguments": sections.pop("arguments", [])}
+    engine = {**BASE["engine"], "hooks": {"fault_tolerance": True}, **own}
+
+    with pytest.raises(EngineRefused, match=named):
+        rendered(engine=engine, **sections)
+
+
+def test_what_only_a_supervisor_does_is_named():
+    bundle = rendered(supervise={"max_restarts": 9}, checkpoint={"interval_steps": 100, "keep": 7})
+
+    assert {one.key for one in bundle.unsaid} == {"supervise", "checkpoint.keep"}
+    assert rendered().unsaid == ()

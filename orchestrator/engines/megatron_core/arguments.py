@@ -115,7 +115,7 @@ def _rope_scaling_factor(model: ModelCard) -> float | None:
     said = ", ".join(f"{key} {value}" for key, value in model.rope_scaling.items())
     raise EngineRefused(
         engine="megatron-core",
-        reason=f"{model.name} scales its rotary positions by {said}",
+        reason=f"model.rope_scaling: {model.name} scales its rotary positions by {said}",
         instead=f"Megatron-Core has one scaling: {fixed}, and any factor",
     )
 

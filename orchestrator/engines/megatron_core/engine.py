@@ -3,9 +3,10 @@
 import json
 from types import MappingProxyType
 
+from orchestrator.engines.environment import Variable, variables_of
 from orchestrator.engines.megatron_core.arguments import MODEL_FEATURES, OVERLAPS, arguments_of
 from orchestrator.errors import EngineRefused
-from orchestrator.records.bundle import BundleFile, EngineBundle
+from orchestrator.records.bundle import BundleFile, EngineBundle, Reason
 from orchestrator.records.engine import EngineCapabilities
 from orchestrator.records.plan import Plan
 from orchestrator.specs.choices import (
@@ -58,6 +59,7 @@ class MegatronCoreEngine:
                 reason=f"the run file has no '{absent}' section",
                 instead="see parallel_configs/tiny-gpt.local-x4.yaml for one that has",
             )
+        variables = _variables(plan)
         text = json.dumps(arguments_of(plan), indent=2) + "\n"
         prepare: tuple[tuple[str, ...], ...] = ()
         if spec.data.corpus is not None:
@@ -69,19 +71,25 @@ class MegatronCoreEngine:
             engine=f"{NAME}@{CAPABILITIES.version}",
             prepare=prepare,
             argv=(f"{{bin}}/{WORKER}", "--config", f"{{bundle}}/{ARGUMENTS_FILE}"),
-            env=_environment(plan),
+            env=tuple((variable.name, variable.value) for variable in variables),
             files=(BundleFile(path=ARGUMENTS_FILE, text=text),),
             world_size=plan.layout.world_size,
             last_step=plan.run.steps,
+            reasons=tuple(Reason(part=v.name, section="Environment", why=v.why) for v in variables),
         )
 
 
-def _environment(plan: Plan) -> tuple[tuple[str, str], ...]:
-    env = [("OMP_NUM_THREADS", "1")]
-    if plan.layout.tp > 1 or plan.layout.cp > 1:
-        # Megatron asserts it before Blackwell: else kernels overtake the communication they hide.
-        env.append(("CUDA_DEVICE_MAX_CONNECTIONS", "1"))
-    return tuple(env)
+def _variables(plan: Plan) -> tuple[Variable, ...]:
+    """Return the ranks' variables; on CPUs Megatron asserts one queue as it does before Blackwell.
+
+    Else kernels overtake the communication that they hide.
+    """
+    on_cpu = plan.run.machine.accelerator.architecture == "cpu"
+    if not on_cpu or (plan.layout.tp == 1 and plan.layout.cp == 1):
+        return variables_of(plan)
+    why = "Megatron asserts 1 with tp or cp, on a CPU too"
+    one_queue = Variable(name="CUDA_DEVICE_MAX_CONNECTIONS", value="1", why=why)
+    return (*variables_of(plan), one_queue)
 
 
 ENGINE = MegatronCoreEngine()

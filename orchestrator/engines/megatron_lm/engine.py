@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
-from orchestrator.engines.environment import variables_of
+from orchestrator.engines.environment import interface_of, variables_of
 from orchestrator.engines.megatron_lm.extra import extra_arguments, joined
 from orchestrator.engines.megatron_lm.flags import RELEASES, complaint
+from orchestrator.engines.megatron_lm.hook_rows import ft_launcher
 from orchestrator.engines.megatron_lm.refusals import reasons
 from orchestrator.engines.megatron_lm.releases import NEWEST, TABLES
 from orchestrator.engines.megatron_lm.row import Argument, Job, arguments_of
+from orchestrator.engines.unsaid import LAUNCHED, unsaid_of
 from orchestrator.errors import EngineRefused, UnknownName
 from orchestrator.records.bundle import EngineBundle, Reason
 from orchestrator.records.engine import MEGATRON_FAMILY, EngineCapabilities
@@ -25,13 +27,19 @@ UNKNOWN_TO_SCRIPT = frozenset(
 )
 """What no option of `pretrain_gpt.py` says (Gemma 2 and 3, Falcon, Grok)."""
 
+UNSAID = {
+    **LAUNCHED,
+    "checkpoint.keep": "pretrain_gpt.py deletes no checkpoint; remove old ones yourself",
+    "data.end_of_document": "read where documents are masked from one another, which nobody asks",
+}
+"""What `pretrain_gpt.py` is not told of a run file, and why that is no loss."""
+
 CAPABILITIES = replace(
     MEGATRON_FAMILY,
     name=NAME,
     version=NEWEST,
     versions=RELEASES,
     zero_stages=(0, 1, 2, 3),
-    numerics=(),
     reports=False,
     model_features=tuple(
         name for name in MEGATRON_FAMILY.model_features if name not in UNKNOWN_TO_SCRIPT
@@ -71,7 +79,7 @@ class MegatronLmEngine:
         for argument in arguments:
             problem = complaint(release, argument.flag, argument.words)
             assert problem is None, problem  # noqa: S101  our table against the parser's
-        return _bundle(plan, release, arguments)
+        return _bundle(job, release, arguments)
 
 
 def release_of(plan: Plan) -> str:
@@ -88,12 +96,13 @@ def release_of(plan: Plan) -> str:
     return version
 
 
-def _bundle(plan: Plan, release: str, arguments: tuple[Argument, ...]) -> EngineBundle:
+def _bundle(job: Job, release: str, arguments: tuple[Argument, ...]) -> EngineBundle:
+    plan, spec = job.plan, job.plan.run.spec
     words = [word for argument in arguments for word in (argument.flag, *argument.words)]
-    variables = variables_of(plan)
+    variables = (*variables_of(plan), *interface_of(plan))
     return EngineBundle(
         engine=f"{NAME}@{release}",
-        argv=(PYTHON, f"{plan.run.spec.engine.checkout}/{SCRIPT}", *words),
+        argv=(PYTHON, f"{spec.engine.checkout}/{SCRIPT}", *words),
         env=tuple((variable.name, variable.value) for variable in variables),
         files=(),
         world_size=plan.layout.world_size,
@@ -102,6 +111,8 @@ def _bundle(plan: Plan, release: str, arguments: tuple[Argument, ...]) -> Engine
             *(Reason(part=v.name, section="Environment", why=v.why) for v in variables),
             *(Reason(part=a.flag, section=a.section, why=a.why) for a in arguments),
         ),
+        torchrun=ft_launcher(job) if spec.engine.hooks.fault_tolerance else ("torchrun",),
+        unsaid=unsaid_of(spec, UNSAID),
     )
 
 

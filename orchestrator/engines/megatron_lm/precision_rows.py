@@ -2,9 +2,13 @@
 
 from orchestrator.engines.megatron_lm.row import Job, Row, Section
 from orchestrator.specs.choices import Fp8Recipe, Precision
+from orchestrator.specs.cluster import AcceleratorCard
 
 DELAYED_HISTORY = 1024
 """Steps of maxima that delayed scaling looks back on; Megatron's default is 1 (NVIDIA: 1024)."""
+
+
+_SCALED_BY_BLOCK = (Fp8Recipe.BLOCKWISE, Fp8Recipe.MXFP8)
 
 
 def _is_fp8(job: Job) -> bool:
@@ -47,7 +51,13 @@ def recipe(job: Job) -> Fp8Recipe | None:
     """Return how FP8 scales are chosen, None where nothing is FP8."""
     if not _is_fp8(job):
         return None
-    return job.training.fp8_recipe or Fp8Recipe.TENSORWISE
+    return job.training.fp8_recipe or _by_accelerator(job.plan.run.machine.accelerator)
+
+
+def _by_accelerator(card: AcceleratorCard) -> Fp8Recipe:
+    """MXFP8 is Blackwell's own; before it, one scale a tensor needs no history of maxima."""
+    blackwell = card.architecture.startswith("blackwell")
+    return Fp8Recipe.MXFP8 if blackwell else Fp8Recipe.TENSORWISE
 
 
 def _is_delayed(job: Job) -> bool:
@@ -60,7 +70,7 @@ FP8 = Section(
     rows=(
         Row(
             flag="--fp8-format",
-            value=lambda j: "e4m3" if recipe(j) is Fp8Recipe.BLOCKWISE else "hybrid",
+            value=lambda j: "e4m3" if recipe(j) in _SCALED_BY_BLOCK else "hybrid",
             why="hybrid: E4M3 forward, E5M2 for gradients; blocks have range enough in E4M3",
         ),
         Row(flag="--fp8-recipe", value=recipe, why="how scales are chosen"),

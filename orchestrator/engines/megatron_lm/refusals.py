@@ -70,7 +70,23 @@ def _corpus(job: Job, _: str) -> Iterator[str]:
         yield "data.corpus: made by the megatron-core engine alone; make the files beforehand"
 
 
+def _fault_tolerance(job: Job, _: str) -> Iterator[str]:
+    spec = job.plan.run.spec
+    if not spec.engine.hooks.fault_tolerance:
+        return
+    if spec.checkpoint is None:
+        yield (
+            "engine.hooks.fault_tolerance: needs the section checkpoint, beside whose files it "
+            "keeps its state"
+        )
+    if "--inprocess-restart" in spec.engine.arguments:
+        yield (
+            "engine.hooks.fault_tolerance: ft_launcher restarts ranks, and so does "
+            "--inprocess-restart of engine.arguments; choose one"
+        )
+
+
 _CHECKS: tuple[Callable[[Job, str], Iterator[str]], ...] = (
     *(_activation, _rotary_scaling, _window),
-    *(_ramp, _seed, _corpus),
+    *(_ramp, _seed, _corpus, _fault_tolerance),
 )

@@ -5,9 +5,11 @@ from types import MappingProxyType
 
 from orchestrator.engines.megatron_lm.data_rows import DATA, MOCK_DATA, READING
 from orchestrator.engines.megatron_lm.expert_rows import EXPERTS, LATENT_ATTENTION
+from orchestrator.engines.megatron_lm.hook_rows import FAULT_TOLERANCE, STRAGGLERS
 from orchestrator.engines.megatron_lm.keeping_rows import CHECKPOINT, LEAVING
 from orchestrator.engines.megatron_lm.log_rows import EVALUATION, FLIGHT_RECORDER, LOGS
 from orchestrator.engines.megatron_lm.model_rows import MULTI_TOKEN, SHAPE, VOCABULARY
+from orchestrator.engines.megatron_lm.numerics_rows import GRADIENTS, STATES
 from orchestrator.engines.megatron_lm.parallel_rows import AXES, RECOMPUTE, SHARDING
 from orchestrator.engines.megatron_lm.position_rows import PLAIN_YARN, POSITIONS, YARN
 from orchestrator.engines.megatron_lm.precision_rows import FP8, PRECISION
@@ -21,9 +23,10 @@ from orchestrator.engines.megatron_lm.training_rows import (
 )
 
 _MODEL = (SHAPE, POSITIONS, YARN, VOCABULARY, LATENT_ATTENTION, EXPERTS, MULTI_TOKEN)
-_LAYOUT = (AXES, SHARDING, RECOMPUTE, PRECISION, FP8)
+_LAYOUT = (AXES, SHARDING, RECOMPUTE, PRECISION, FP8, GRADIENTS, STATES)
 _TRAINING = (BATCH, CONSTANT_BATCH, OPTIMIZER)
-_REST = (DATA, MOCK_DATA, READING, EVALUATION, CHECKPOINT, LOGS, LEAVING)
+_WATCHING = (LEAVING, STRAGGLERS, FAULT_TOLERANCE)
+_REST = (DATA, MOCK_DATA, READING, EVALUATION, CHECKPOINT, LOGS, *_WATCHING)
 
 TABLES: Mapping[str, tuple[Section, ...]] = MappingProxyType(
     {
