@@ -18,6 +18,7 @@ wanted += document["build-system"]["requires"] + ["editables", "setuptools", "wh
 if sys.argv[1] == "test":
     wanted += document["project"]["optional-dependencies"]["fast"]
     wanted += document["project"]["optional-dependencies"]["metrics"]  # read back by a test
+    wanted += document["project"]["optional-dependencies"]["data"]
     wanted += document["dependency-groups"]["test"] + document["dependency-groups"]["check"]
 print("\n".join(wanted))
 PY

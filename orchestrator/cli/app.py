@@ -14,6 +14,7 @@ import typer
 from orchestrator.cli import (
     calibrate,
     cluster_cards,
+    data,
     doctor,
     generate,
     launch,
@@ -53,6 +54,7 @@ app.command("score")(score.score)
 app.command("calibrate")(calibrate.calibrate)
 app.add_typer(model_cards.models, name="models")
 app.command("clusters")(cluster_cards.clusters)
+app.add_typer(data.data, name="data")
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)
 

@@ -11,6 +11,11 @@ def test_help_lists_the_commands(llmorch, golden):
     golden("help.txt", llmorch("--help").out)
 
 
+@pytest.mark.parametrize("command", ["tokenize", "check", "blend"])
+def test_help_of_the_data_commands(llmorch, golden, command):
+    golden(f"help-data-{command}.txt", llmorch("data", command, "--help").out)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_each_command(llmorch, golden, command):
     golden(f"help-{command}.txt", llmorch(command, "--help").out)
