@@ -3,13 +3,13 @@
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NoReturn
 
 from launch.agent.agent import Agent, AgentEnd
 from launch.agent.environment import AGENT_MARKER
 from launch.agent.options import AgentOptions, parse_options
 from launch.agent.ranks import Ranks
+from launch.agent.words import Words
 from launch.clock import SystemClock
 from launch.transport.link import dial
 from launch.transport.processes import processes_with, signal_process
@@ -29,6 +29,7 @@ def main() -> NoReturn:
 def _work(options: AgentOptions) -> int:
     reactor = Reactor()
     clock = SystemClock()
+    words = Words(sys.stderr.fileno())
     ends: list[AgentEnd] = []
 
     def end(why: AgentEnd) -> None:
@@ -42,11 +43,11 @@ def _work(options: AgentOptions) -> int:
         dial=lambda owner: dial(
             reactor, address=options.controller, secret=options.secret, owner=owner
         ),
-        say=_say,
+        say=words.say,
         end=end,
     )
     ranks = Ranks(
-        reactor=reactor, marker=options.marker, clock=clock, report=agent.report, say=_say
+        reactor=reactor, marker=options.marker, clock=clock, report=agent.report, say=words.say
     )
     reactor.on_signal(signal.SIGTERM, lambda: end(AgentEnd.LEFT))
     for number in (signal.SIGINT, signal.SIGHUP):  # for the controller, which will tell us
@@ -81,9 +82,3 @@ def _clear_leftovers(options: AgentOptions, reactor: Reactor, *, then: Callable[
             reactor.call_after(_LEFTOVER_CHECK_S, check)
 
     reactor.call_soon(check)
-
-
-def _say(sentence: str) -> None:
-    with suppress(OSError):  # a full disk must not end the ranks
-        sys.stderr.write(f"agent: {sentence}\n")
-        sys.stderr.flush()

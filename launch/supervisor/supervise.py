@@ -194,8 +194,10 @@ class _Reign:
         )
 
     def obey_signals(self, controller: Controller) -> None:
-        """Signals are events like any other."""
+        """Signals are events like any other; but `nohup` ignores one, and that is inherited."""
         for number in _SIGNALS:
+            if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue
             self.reactor.on_signal(number, self._interrupter(controller, number.name))
 
     def outcome(self, controller: Controller, *, wall_s: float) -> RunOutcome:

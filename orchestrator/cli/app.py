@@ -29,6 +29,7 @@ from orchestrator.cli import (
     stop,
     validate,
 )
+from orchestrator.cli.outlet import ReaderGone
 from orchestrator.errors import ExitCode, LlmorchError
 
 _STREAM_ERRNOS = {errno.ENOSPC, errno.EPIPE}
@@ -59,31 +60,59 @@ app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line and exit with the code of what happened.
 
     Typer itself ends usage errors (2) and Ctrl-C (130); a command that has its own code raises
     `typer.Exit`.
     """
     try:
-        try:
-            app(prog_name="llmorch")
-        finally:
-            sys.stdout.flush()
+        app(prog_name="llmorch")
+        _end(ExitCode.OK)
     except LlmorchError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+        _end(error.exit_code, said=f"error: {error}\n")
+    except SystemExit as end:
+        _end(end.code if isinstance(end.code, int) else ExitCode.OK)
+    except ReaderGone:
+        os._exit(ExitCode.OK)
     except Exception as error:  # noqa: BLE001  the border: whatever is left ends here
         if isinstance(error, OSError) and error.errno in _STREAM_ERRNOS:
             _end_without_results(error)
-        traceback.print_exc()
-        sys.stderr.write("this is a bug of llmorch; please report it with the lines above\n")
-        sys.exit(ExitCode.BUG)
+        bug = "this is a bug of llmorch; please report it with the lines above\n"
+        _end(ExitCode.BUG, said=traceback.format_exc() + bug)
+
+
+def _end(code: int, *, said: str = "") -> NoReturn:
+    """End with a code, even where nobody takes what there is to say.
+
+    A normal exit would flush such a stream in vain, and end with another code.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if code == ExitCode.OK:
+            _end_without_results(error)
+        _complain(said)
+        os._exit(code)
+    if not _complain(said):
+        os._exit(code)
+    sys.exit(code)
 
 
 def _end_without_results(error: OSError) -> NoReturn:
     """End where stdout takes no more: its disk is full, or its reader (`| head`) has gone."""
-    if error.errno == errno.ENOSPC:
-        sys.stderr.write("error: the results cannot be written: the disk is full\n")
-    # A normal exit would flush what cannot be flushed, and complain once more.
-    os._exit(ExitCode.STORAGE if error.errno == errno.ENOSPC else ExitCode.OK)
+    if error.errno == errno.EPIPE:
+        os._exit(ExitCode.OK)
+    problem = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+    _complain(f"error: the results cannot be written: {problem}\n")
+    os._exit(ExitCode.STORAGE)
+
+
+def _complain(said: str) -> bool:
+    """Say it on stderr, and whether stderr still takes anything."""
+    try:
+        sys.stderr.write(said)
+        sys.stderr.flush()
+    except OSError:
+        return False
+    return True

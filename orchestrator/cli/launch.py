@@ -28,19 +28,25 @@ def launch(
 ) -> None:
     """Start the run of a run file and supervise it until its last step."""
     from orchestrator.cli import launching, summary
-    from orchestrator.cli.screen import print_json, results, talk
+    from orchestrator.cli.outlet import ReaderGone
+    from orchestrator.cli.screen import print_json, results, unhurried_talk
 
     prepared = launching.prepared(run_file, via=via, hostfile=hostfile)
     if dry_run:
         typer.echo(prepared.request.to_json() if as_json else prepared.request.to_text(), nl=False)
         return
-    outcome = launching.launched(prepared, run_dir=run_dir, console=talk())
+    with unhurried_talk() as console:
+        outcome = launching.launched(prepared, run_dir=run_dir, console=console)
     document = summary.document(prepared.plan, outcome)
     launching.keep_summary(document, outcome)
-    if as_json:
-        print_json(document)
-    else:
-        results().print(summary.picture(prepared.plan, outcome))
     error = outcome.error()
+    try:
+        if as_json:
+            print_json(document)
+        else:
+            results().print(summary.picture(prepared.plan, outcome))
+    except (OSError, ReaderGone):  # what the run came to matters more than who still reads it
+        if error is None:
+            raise
     if error is not None:
         raise error

@@ -10,12 +10,17 @@ import pytest
 from launch.agent.archive import build_zipapp
 from launch.agent.environment import AGENT_MARKER
 from launch.clock import SystemClock
-from launch.launchers.local import ChildAgents
+from launch.launchers.local import ChildAgent, ChildAgents, agent_argv
 from launch.run_directory import RunDirectory
 from launch.supervisor.events import AgentJoined, AgentLost, AgentPlace, Event
-from launch.supervisor.roster import AgentCall, Roster
+from launch.supervisor.roster import AgentCall, AgentStarter, Roster
 from launch.transport.link import Address, listen
-from launch.transport.processes import kill_group, processes_with
+from launch.transport.processes import (
+    ProcessOrder,
+    kill_group,
+    processes_with,
+    start_independent,
+)
 from launch.transport.reactor import Reactor
 from launch.wire import (
     Exited,
@@ -34,6 +39,7 @@ from launch.wire import (
 )
 from tests.e2e.supervised import all_end
 from tests.e2e.toy_run import toy_request
+from tests.e2e.unread import fill
 
 LIMIT_S = 30.0
 GONE_S = 5.0
@@ -43,15 +49,17 @@ PLACE = AgentPlace(agent_id=0, address="127.0.0.1", first_rank=0, slots=2)
 class Desk:
     """A controller's desk without a state machine: the test says what is to be done when."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, starter: AgentStarter | None = None, lease_s: float = 10.0
+    ) -> None:
         self.directory = RunDirectory.create(folder)
         build_zipapp(self.directory.agent_archive)
         self.directory.generation_logs(1).mkdir()
         self.directory.generation_staging(1).mkdir(parents=True)
         self.reactor = Reactor()
         self.roster = Roster(
-            starter=ChildAgents(),
-            welcome=Welcome(epoch=1, beat_interval_s=0.02, lease_s=10.0),
+            starter=starter or ChildAgents(),
+            welcome=Welcome(epoch=1, beat_interval_s=0.02, lease_s=lease_s),
             reactor=self.reactor,
             clock=SystemClock(),
             log=self.directory.controller_log,
@@ -263,3 +271,40 @@ def test_helpers_that_ranks_leave_behind_die_with_them(desk, tmp_path) -> None:
     desk.run()
 
     assert are_gone == [True, True]
+
+
+class UnreadAgents:
+    """Starts agents whose outputs are a pipe that is full, as behind an ssh that is stuck."""
+
+    def __init__(self, speaking: int) -> None:
+        self.speaking = speaking
+
+    def start(self, call: AgentCall, *, reactor: Reactor, ended) -> ChildAgent:
+        order = ProcessOrder(
+            argv=agent_argv(call), env=os.environ, log=call.log, output=self.speaking
+        )
+        pid = start_independent(order)
+        reactor.on_exit(pid, lambda status: ended(status.text))
+        return ChildAgent(pid=pid)
+
+
+def test_an_agent_whose_words_nobody_reads_fences_itself(tmp_path) -> None:
+    listening, speaking = os.pipe()
+    fill(speaking)
+    desk = Desk(tmp_path / "run", starter=UnreadAgents(speaking), lease_s=1.0)
+    have_ended: list[bool] = []
+
+    def look(record: ToController) -> None:
+        if isinstance(record, RankLine) and record.record.KIND == "step" and not have_ended:
+            # The controller is busy here, as if frozen: nothing is sent, no connection breaks.
+            pids = [started.pid for started in desk.records(Started)]
+            have_ended.append(all_end(pids, within_s=1.0 + GONE_S))
+            desk.reactor.stop()
+
+    start_when_ready(desk, then=look)
+
+    desk.run()
+
+    os.close(listening)
+    os.close(speaking)
+    assert have_ended == [True]

@@ -304,3 +304,19 @@ def test_a_saved_plan_of_a_cpu_model_is_one_that_launch_takes(llmorch, here):
 
     assert answer.code == 0, answer.err
     assert "llmorch-data-worker" in answer.out
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(here):
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = ["plan", "--gpus", "8", "--model", "llama-2-13b"]
+    with os.fdopen(writing, "w") as unread:
+        ended = subprocess.run(
+            [Path(sys.executable).parent / "llmorch", *words],
+            stdout=unread,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
