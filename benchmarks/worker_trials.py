@@ -1,6 +1,7 @@
 """One of the two processes of worker_overhead.py: `worker_trials.py ours|bare CONFIG`.
 
-It builds everything once, runs a trial for each line of its input, and answers with CPU-seconds.
+It builds everything once, runs a trial for each line of its input, and answers with CPU-seconds:
+all of them, and those outside the engine. Both loops' own code is timed in the same way.
 """
 
 import os
@@ -11,19 +12,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
+from worker_shares import ENGINE, OWN, Shares, share_collectives, share_engine, share_marks
+
 STEPS_OF_A_TRIAL = 2
 
 
 def serve(name: str, config: Path) -> None:
     """Build everything once, then run a trial for each line of input."""
-    trial = {"ours": our_trial, "bare": bare_trial}[name](config)
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # both on one core: the same caches
+    shares = Shares()
+    trial = {"ours": our_trial, "bare": bare_trial}[name](config, shares)
     for _ in sys.stdin:
+        shares.begin()
         began_s = time.process_time()
         trial()
-        print(f"cpu_s {(time.process_time() - began_s) / STEPS_OF_A_TRIAL}", flush=True)
+        whole_s = time.process_time() - began_s
+        print(
+            f"cpu_s {whole_s / STEPS_OF_A_TRIAL} {shares.seconds[OWN] / STEPS_OF_A_TRIAL}",
+            flush=True,
+        )
 
 
-def our_trial(config: Path) -> Callable[[], None]:
+def our_trial(config: Path, shares: Shares) -> Callable[[], None]:
     """Steps through the worker's loop, with an agent's pipe and mark file."""
     reading, writing = os.pipe()
     mark_file = config.with_name("ours.mark")
@@ -34,9 +45,22 @@ def our_trial(config: Path) -> Callable[[], None]:
     from launch.workers.report import Reporter
 
     reporter = Reporter.from_environment(os.environ)
+    share_collectives(shares)
     _prepare_torch(reporter)  # before anything of Megatron's is imported
+    share_marks(shares)
+    from launch.workers.megatron_core import session as building
+    from launch.workers.megatron_core import step as stepping
     from launch.workers.megatron_core.checkpoint import Position
 
+    def engine_of(*of: Any) -> Any:  # noqa: ANN401
+        engine = build(*of)
+        share_engine(shares, engine)
+        return engine
+
+    build, building.build_engine = building.build_engine, engine_of
+    find = stepping.get_forward_backward_func
+    stepping.get_forward_backward_func = lambda: shares.of(ENGINE, find())
+    shares.wrap(OWN, stepping, "_forward", "_mean_loss")
     session = session_of(config, reporter, LeaveRequest())
     loop = session._build(joined(session))  # noqa: SLF001 - the whole, without its run
     silent = Curves(writer=None, world_size=1)
@@ -47,16 +71,17 @@ def our_trial(config: Path) -> Callable[[], None]:
             _, position[0] = loop._advance(position[0], silent)  # noqa: SLF001 - one step
         os.read(reading, 1 << 16)  # as the agent, which is another process, would
 
-    return trial
+    return shares.of(OWN, trial)
 
 
-def bare_trial(config: Path) -> Callable[[], None]:
+def bare_trial(config: Path, shares: Shares) -> Callable[[], None]:
     """Steps through as little as trains: Megatron's schedule, optimizer and scheduler."""
     from launch.workers.leave import LeaveRequest
     from launch.workers.megatron_core.main import _prepare_torch
     from launch.workers.report import Reporter
 
     reporter = Reporter(pipe=None, marks=None)
+    share_collectives(shares)
     _prepare_torch(reporter)
     session = session_of(config, reporter, LeaveRequest())
     device = joined(session)
@@ -64,24 +89,30 @@ def bare_trial(config: Path) -> Callable[[], None]:
     from launch.workers.megatron_core.engine import build_engine
 
     engine = build_engine(session.arguments, device)
-    step = bare_step(session.arguments, engine, build_datasets(session.arguments, session.index))
+    share_engine(shares, engine)
+    datasets = build_datasets(session.arguments, session.index)
+    step = bare_step(session.arguments, engine, datasets, shares)
 
     def trial() -> None:
         for _ in range(STEPS_OF_A_TRIAL):
             step()
 
-    return trial
+    return shares.of(OWN, trial)
 
 
-def bare_step(arguments: Any, engine: Any, datasets: Any) -> Callable[[], None]:  # noqa: ANN401
+def bare_step(
+    arguments: Any,  # noqa: ANN401 - untyped engine
+    engine: Any,  # noqa: ANN401
+    datasets: Any,  # noqa: ANN401
+    shares: Shares,
+) -> Callable[[], None]:
     """One step as Megatron's `train_step` does it."""
     import torch
     from megatron.core.distributed import finalize_model_grads
     from megatron.core.pipeline_parallel import get_forward_backward_func
     from torch.utils.data import DataLoader
 
-    training = arguments.training
-    size = training.micro_batch_size
+    training, size = arguments.training, arguments.training.micro_batch_size
 
     def order() -> Iterator[list[int]]:
         first = 0
@@ -103,13 +134,16 @@ def bare_step(arguments: Any, engine: Any, datasets: Any) -> Callable[[], None]:
             loss = (losses.float() * mask).sum() / mask.sum()
             return loss, {"loss": loss.detach().clone()}
 
-        return losses, mean
+        return losses, shares.of(OWN, mean)
+
+    forward_backward = shares.of(ENGINE, get_forward_backward_func())
+    own_forward = shares.of(OWN, forward)
 
     def step() -> None:
         chunk.zero_grad_buffer()
         engine.optimizer.zero_grad()
-        outcomes = get_forward_backward_func()(
-            forward_step_func=forward,
+        outcomes = forward_backward(
+            forward_step_func=own_forward,
             data_iterator=batches,
             model=chunk,
             num_microbatches=training.global_batch_size // size,
