@@ -5,13 +5,17 @@ from orchestrator.specs.choices import CpCommType, ScheduleKind
 from orchestrator.specs.layout import LayoutSpec, RecomputeSpec
 from orchestrator.specs.model import ModelCard
 
+ULYSSES_ENGINES = frozenset({"deepspeed"})
+"""Engines whose cp exchanges heads for sequence, where a run file does not say how."""
 
-def layout_of(spec: LayoutSpec, *, model: ModelCard, world_size: int) -> Layout:
+
+def layout_of(spec: LayoutSpec, *, model: ModelCard, world_size: int, engine: str = "") -> Layout:
     """Return the layout with its data-parallel degree: world / (tp x cp x pp), rounded down.
 
     Where that does not divide, the rule `world-size` says so; nothing is decided here.
     """
     kind = spec.schedule or _schedule_kind(spec)
+    exchange = CpCommType.ALL_TO_ALL if engine in ULYSSES_ENGINES else CpCommType.P2P
     return Layout(
         tp=spec.tp,
         pp=spec.pp,
@@ -26,7 +30,7 @@ def layout_of(spec: LayoutSpec, *, model: ModelCard, world_size: int) -> Layout:
         zero_replicas=spec.zero_replicas,
         offload=spec.offload,
         overlap=tuple(sorted(set(spec.overlap))),
-        cp_comm_type=spec.cp_comm_type or (CpCommType.P2P if spec.cp > 1 else None),
+        cp_comm_type=spec.cp_comm_type or (exchange if spec.cp > 1 else None),
         sequence_parallel=spec.sequence_parallel,
         recompute=Recompute(
             granularity=spec.recompute.granularity,

@@ -34,8 +34,11 @@ def resolve(spec: RunSpec, *, file: str) -> ResolvedRun:
     problems += ramp_problems(spec.training)
     if model is None or machine is None or problems:
         raise InvalidFile(file=file, problems=problems)
+    world_size = machine.world_size
     layout = (
-        layout_of(spec.layout, model=model, world_size=machine.world_size) if spec.layout else None
+        layout_of(spec.layout, model=model, world_size=world_size, engine=spec.engine.name)
+        if spec.layout
+        else None
     )
     return ResolvedRun(
         spec=spec,

@@ -102,7 +102,10 @@ def deepspeed_answer(job: Job, version: str, pairs: Pairs) -> EngineAnswer:
     ]
     if rest:
         findings.append(_partition(rest, stage=stage))
-    return EngineAnswer(engine=DEEPSPEED, version=version, findings=tuple(findings))
+    unasked = unasked_of_deepspeed(job)
+    return EngineAnswer(
+        engine=DEEPSPEED, version=version, findings=tuple(findings), unasked=unasked
+    )
 
 
 def _partition(pairs: Pairs, *, stage: int) -> Finding:

@@ -25,10 +25,11 @@ _ENOUGH_MICROBATCHES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A run in a layout: what engines are asked about."""
+    """A run in a layout: what engines are asked about; DeepSpeed with the JSON it is started by."""
 
     run: ResolvedRun
     layout: Layout
+    config: str | None = None
 
     @property
     def num_microbatches(self) -> int:
@@ -73,7 +74,7 @@ def deepspeed_questions(job: Job) -> tuple[Asked, ...]:
     """
     layout = job.layout
     topics = [(Topic.CONFIG, 0)]
-    if layout.zero_stage:
+    if layout.zero_stage and not unasked_of_deepspeed(job):
         topics.append((Topic.PARTITION, layout.world_size - 1))
     tensors = model_tensors(job)
     return tuple(
@@ -82,6 +83,7 @@ def deepspeed_questions(job: Job) -> tuple[Asked, ...]:
                 asked_about(job, topic, rank).question,
                 num_microbatches=job.num_microbatches,
                 tensors=tensors,
+                config=job.config,
             ),
             layout=layout,
         )

@@ -211,19 +211,22 @@ def _notes(plan: Plan, capabilities: EngineCapabilities) -> tuple[str, ...]:
     spec = plan.run.spec
     absent = _absent(plan, capabilities)
     if absent:
-        notes.append(f"to launch it, the run file needs {' and '.join(absent)}")
+        act = "launch" if capabilities.reports else "generate"
+        notes.append(f"to {act} it, the run file needs {' and '.join(absent)}")
     if plan.run.machine.spares and spec.launch.via is Via.LOCAL:
         notes.append("spares mean nothing on one machine (launch.via: local)")
     return tuple(notes)
 
 
 def _absent(plan: Plan, capabilities: EngineCapabilities) -> list[str]:
-    """Return what a run file needs to be launched, and has not."""
+    """Return what a run file needs to be launched, or generated, and has not."""
     spec = plan.run.spec
-    absent = [name for name in ("data", "checkpoint") if getattr(spec, name) is None]
-    if "checkout" in capabilities.fields and spec.engine.checkout is None:
-        absent.append("engine.checkout")
-    return absent
+    sections = ("data", "checkpoint") if capabilities.reports else ()
+    own = [name for name in ("checkout", "script") if name in capabilities.fields]
+    return [
+        *(name for name in sections if getattr(spec, name) is None),
+        *(f"engine.{name}" for name in own if getattr(spec.engine, name) is None),
+    ]
 
 
 def _rendering_problems(engine: api.Engine, plan: Plan) -> tuple[Problem, ...]:
@@ -233,8 +236,16 @@ def _rendering_problems(engine: api.Engine, plan: Plan) -> tuple[Problem, ...]:
     try:
         engine.render(plan)
     except EngineRefused as error:
-        return (Problem(key="engine", message=error.reason, rule=_RENDERING),)
+        return tuple(_rendering_problem(line) for line in error.reason.splitlines())
     return ()
+
+
+def _rendering_problem(line: str) -> Problem:
+    """Return what an engine said, under the key of the run file that it begins with."""
+    key, _, message = line.partition(": ")
+    if not message or " " in key:
+        return Problem(key="engine", message=line, rule=_RENDERING)
+    return Problem(key=key, message=message, rule=_RENDERING)
 
 
 def _memory_problems(plan: Plan) -> tuple[Problem, ...]:

@@ -9,6 +9,9 @@ import typer
 def generate(
     run_file: Annotated[Path, typer.Argument(help="The run file.", readable=False)],
     to: Annotated[Path, typer.Option(help="The folder; made when absent.")],
+    hostfile: Annotated[
+        Path | None, typer.Option(help="With deepspeed: the hosts; default: launch.hostfile.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Write over files that are there.")
     ] = False,
@@ -20,7 +23,7 @@ def generate(
     from orchestrator.cli.generated_folder import folder_of, written
     from orchestrator.cli.screen import print_json, talk
 
-    folder = folder_of(run_file)
+    folder = folder_of(run_file, hostfile=hostfile)
     files = written(folder, to=to, over=force)
     if as_json:
         print_json({"schema": 1, "folder": str(to), "files": files})

@@ -8,11 +8,13 @@ from orchestrator import api
 from orchestrator.cli.checkout import checkout_note
 from orchestrator.cli.examination import examined
 from orchestrator.cli.files import reason_of, write_text
+from orchestrator.cli.generated_deepspeed import deepspeed_files, hosts_of
 from orchestrator.cli.generated_readme import readme_text
 from orchestrator.cli.generated_script import arguments_text, environment_text, script_text
 from orchestrator.cli.plan_json import plan_document
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.records.bundle import BundleFile, EngineBundle
+from orchestrator.records.engine import EngineCapabilities, EngineFamily
 from orchestrator.records.plan import Plan
 
 
@@ -24,26 +26,46 @@ class GeneratedFolder:
     notes: tuple[str, ...]
 
 
-def folder_of(run_file: Path) -> GeneratedFolder:
+def folder_of(run_file: Path, *, hostfile: Path | None = None) -> GeneratedFolder:
     """Return what `generate` writes for a run file.
 
     Raises:
-        InvalidFile: the run file breaks its format or a rule, or does not fit in memory.
+        InvalidFile: the run file breaks its format or a rule, or does not fit in memory; the
+            hostfile is missing or wrong.
+        UsageError: a hostfile is given, and the engine has none.
         EngineRefused: the engine cannot run it, or the checkout is of another release.
     """
     found = examined(run_file)
     if found.plan is None:
         raise found.error()
-    bundle = api.engine_named(found.plan.run.spec.engine.name).render(found.plan)
+    engine = api.engine_named(found.plan.run.spec.engine.name)
+    bundle = engine.render(found.plan)
+    own = _starts(found.plan, engine.capabilities(), hostfile=hostfile)
     note = checkout_note(found.plan.run.spec.engine, engine=bundle.engine)
     return GeneratedFolder(
-        files=_files(found.plan, bundle),
+        files=(*_files(found.plan, bundle), *own),
         notes=(
             *found.notes,
             *((note,) if note else ()),
             *(f"{one.key}: not part of this command ({one.why})" for one in bundle.unsaid),
         ),
     )
+
+
+def _starts(
+    plan: Plan, capabilities: EngineCapabilities, *, hostfile: Path | None
+) -> tuple[BundleFile, ...]:
+    """Return the files of an engine that has a launcher of its own."""
+    if capabilities.family is not EngineFamily.DEEPSPEED:
+        if hostfile is not None:
+            raise UsageError(
+                problem=f"--hostfile is for the launcher of deepspeed, not {capabilities.name}",
+                instead="leave it out; run.sh is told hosts by MASTER_ADDR and NODE_RANK",
+            )
+        return ()
+    named = plan.run.spec.launch.hostfile
+    path = hostfile or (None if named is None else Path(named))
+    return deepspeed_files(plan, hosts_of(plan, path))
 
 
 def written(folder: GeneratedFolder, *, to: Path, over: bool) -> list[str]:

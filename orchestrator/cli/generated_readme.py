@@ -10,6 +10,8 @@ from orchestrator.records.plan import Plan
 from orchestrator.specs.choices import StarterKind
 from orchestrator.units import gib, text_of_seconds
 
+_DEEPSPEED_START = ("bash deepspeed.sh  # DeepSpeed's launcher; on one host, for all",)
+
 
 def readme_text(plan: Plan, bundle: EngineBundle) -> str:
     """Return Markdown for whoever finds the folder later."""
@@ -20,7 +22,7 @@ def readme_text(plan: Plan, bundle: EngineBundle) -> str:
             f"{headline(plan.run)}, for {bundle.engine}.",
             _modelled(plan),
             "",
-            *_starts(plan),
+            *_starts(plan, bundle),
             *_files(plan, bundle),
             *_site(plan),
             *_unsaid(bundle),
@@ -35,14 +37,15 @@ def _modelled(plan: Plan) -> str:
     return f"Modelled: {step} a step, {memory:.1f} GiB on the fullest rank."
 
 
-def _starts(plan: Plan) -> tuple[str, ...]:
+def _starts(plan: Plan, bundle: EngineBundle) -> tuple[str, ...]:
     hosts = plan.run.machine.hosts
     if starter_of(plan) is StarterKind.AGENT:
         how = "starter: agent; once, supervised to the last step (llmorch launch run.yaml)"
     else:
         where = "this host" if hosts == 1 else f"each of {hosts} hosts"
         how = f"starter: torchrun; on {where}, without llmorch"
-    return ("## Start", "", "```", f"bash run.sh      # {how}", "```", "")
+    own = _DEEPSPEED_START[: bundle.engine.startswith("deepspeed@")]
+    return ("## Start", "", "```", f"bash run.sh      # {how}", *own, "```", "")
 
 
 def _files(plan: Plan, bundle: EngineBundle) -> tuple[str, ...]:

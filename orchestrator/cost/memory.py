@@ -7,6 +7,7 @@ the first keeps most microbatches, the last computes the logits, either may hold
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import assert_never
 
 from orchestrator.cost.activations import kept_bytes, layer_activations
 from orchestrator.cost.parameters import Held, layer_parameters
@@ -18,7 +19,7 @@ from orchestrator.cost.workload import Workload
 from orchestrator.records.layout import Layout, Recompute
 from orchestrator.records.plan import MemoryParts
 from orchestrator.schedules.closed_forms import peak_in_flight
-from orchestrator.specs.choices import Precision, RecomputeGranularity
+from orchestrator.specs.choices import Offload, Precision, RecomputeGranularity
 
 LOGIT_BYTES = 8.0
 """Bytes for each logit at the peak of the loss: BF16 logits 2, FP32 softmax 4, BF16 gradient 2."""
@@ -121,11 +122,25 @@ def _states(workload: Workload, layout: Layout, held: Held) -> States:
     dense = sharded_states(held.dense, per, zero_stage=stage, domain=layout.zero_domain)
     domain = max(1, layout.expert_dp // layout.zero_replicas)
     expert = sharded_states(held.expert, per, zero_stage=stage, domain=domain)
-    return States(
+    whole = States(
         parameters_bytes=dense.parameters_bytes + expert.parameters_bytes,
         gradients_bytes=dense.gradients_bytes + expert.gradients_bytes,
         optimizer_bytes=dense.optimizer_bytes + expert.optimizer_bytes,
     )
+    return _left_on_device(whole, layout.offload)
+
+
+def _left_on_device(states: States, offload: Offload) -> States:
+    """Return the states without what host memory keeps; what is in use is a working set."""
+    match offload:
+        case Offload.NONE:
+            return states
+        case Offload.OPTIMIZER:
+            return replace(states, optimizer_bytes=0.0)
+        case Offload.PARAMETERS:
+            return replace(states, optimizer_bytes=0.0, parameters_bytes=0.0)
+        case _:
+            assert_never(offload)
 
 
 @lru_cache(maxsize=65536)

@@ -51,7 +51,7 @@ REMAINDER_BYTES = 2.0
 def state_bytes_of(precision: Precision, numerics: NumericsSpec | None = None) -> StateBytes:
     """Return Megatron's bytes for each parameter, with AdamW.
 
-    BF16: working copy 2, gradient 4 (FP32 accumulation; 2 in BF16), master copy 4 and two
+    BF16 and FP16: working copy 2, gradient 4 (FP32 accumulation; 2 in BF16), master copy 4 and two
     moments 8; narrower where a precision-aware optimizer keeps them so. FP8: the same, and two
     FP8 copies of each weight that Transformer Engine keeps between microbatches (as it is and
     transposed), or those alone where weights are kept narrow; assumed for all parameters, true
@@ -64,7 +64,7 @@ def state_bytes_of(precision: Precision, numerics: NumericsSpec | None = None) -
     if numerics.is_precision_aware and numerics.master_parameters == "fp32":
         master = REMAINDER_BYTES
     match precision:
-        case Precision.BF16:
+        case Precision.BF16 | Precision.FP16:
             return StateBytes(parameter=2, gradient=gradient, optimizer=master + moments)
         case Precision.FP8:
             wide = 4.0 if numerics.narrow_parameters else master

@@ -142,7 +142,7 @@ def matmul_format_of(
     match precision:
         case Precision.FP32:
             return MatmulFormat.FP32
-        case Precision.BF16:
+        case Precision.BF16 | Precision.FP16:
             return MatmulFormat.BF16
         case Precision.FP8:
             has_blocks = (

@@ -25,12 +25,12 @@ def variables_of(plan: Plan) -> tuple[Variable, ...]:
     What a site must give itself (interfaces, paths of plug-ins) is not here: the generated folder
     lists it.
     """
-    return (
-        *_network(plan),
-        *_ranks(plan),
-        *_connections(plan),
-        *_transformer_engine(plan),
-    )
+    return (*common_variables_of(plan), *_connections(plan), *_transformer_engine(plan))
+
+
+def common_variables_of(plan: Plan) -> tuple[Variable, ...]:
+    """Return the variables that any engine's ranks run with: network, NCCL, torch."""
+    return (*_network(plan), *_ranks(plan))
 
 
 def interface_of(plan: Plan) -> tuple[Variable, ...]:

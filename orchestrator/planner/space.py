@@ -16,7 +16,6 @@ from orchestrator.records.engine import EngineCapabilities
 from orchestrator.records.layout import Layout, Recompute
 from orchestrator.records.run import ResolvedRun
 from orchestrator.specs.choices import (
-    CpCommType,
     OverlapAxis,
     RecomputeGranularity,
     ScheduleKind,
@@ -103,7 +102,7 @@ def _layouts(
             vpp=chunks.vpp,
             microbatch_group_size=mesh.pp,
             overlap=_overlaps(schedule, mesh=mesh),
-            cp_comm_type=CpCommType.P2P if mesh.cp > 1 else None,
+            cp_comm_type=capabilities.context_exchange if mesh.cp > 1 else None,
             sequence_parallel=mesh.tp > 1,
             schedule=schedule,
             stage_layout=chunks.stage_layout,

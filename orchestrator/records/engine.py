@@ -7,6 +7,8 @@ from itertools import takewhile
 from typing import get_args
 
 from orchestrator.specs.choices import (
+    CpCommType,
+    Offload,
     OverlapAxis,
     Precision,
     RecomputeGranularity,
@@ -31,8 +33,9 @@ class EngineCapabilities:
     card that are honoured, `activations` those that it builds, and `overlaps` the axes whose
     communication it hides behind computation. `versions` are all that can be asked for, where
     there are several, `fields` the further keys of the section `engine` that it reads, `numerics`
-    the keys of `training.numerics` that it sets. Without `reports` its ranks tell an agent nothing
-    of their steps, so a run cannot be supervised.
+    the keys of `training.numerics` that it sets, `offloads` what it keeps in host memory,
+    `context_exchange` how its cp exchanges where that is left open. Without `reports` its ranks
+    tell an agent nothing of their steps, so a run cannot be supervised.
     """
 
     name: str
@@ -50,6 +53,8 @@ class EngineCapabilities:
     versions: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     numerics: tuple[str, ...] = ()
+    context_exchange: CpCommType = CpCommType.P2P
+    offloads: tuple[Offload, ...] = (Offload.NONE,)
     reports: bool = True
 
 
@@ -66,7 +71,7 @@ MEGATRON_FAMILY = EngineCapabilities(
     pipeline_zero_stages=(0, 1),
     schedules=(ScheduleKind.NO_PIPELINE, ScheduleKind.ONE_F_ONE_B, ScheduleKind.INTERLEAVED),
     recompute=(RecomputeGranularity.SELECTIVE, RecomputeGranularity.FULL),
-    precisions=tuple(Precision),
+    precisions=(Precision.FP32, Precision.BF16, Precision.FP8),
     axes=("tp", "pp", "cp", "ep", "etp", "vpp", "zero_replicas"),
     model_features=(*SPECIAL_FIELDS, "rotary_percent"),
     activations=get_args(Activation),

@@ -10,7 +10,7 @@ from orchestrator.rules.rule import (
     Subject,
     ours,
 )
-from orchestrator.specs.choices import RecomputeGranularity
+from orchestrator.specs.choices import Offload, RecomputeGranularity
 from orchestrator.specs.numerics import NumericsSpec
 from orchestrator.specs.run import HooksSpec
 
@@ -120,6 +120,16 @@ def _recompute(subject: Subject) -> Breaches:
     )
 
 
+def _offload(subject: Subject) -> Breaches:
+    engine, offload = subject.engine, subject.layout.offload
+    known = (Offload.NONE,) if engine is None else engine.offloads
+    if offload in known:
+        return PASS
+    said = {"offload": offload, "engine": "Megatron" if engine is None else engine.name}
+    passing = changes("layout.offload", [one.value for one in known])
+    return (Breach(key="layout.offload", said=said, passing=passing),)
+
+
 def _version(subject: Subject) -> Breaches:
     engine, asked = subject.engine, subject.run.spec.engine.version
     if engine is None or asked is None or engine.version == "any":
@@ -152,6 +162,8 @@ def _fields(subject: Subject) -> Breaches:
     given = (
         ("checkout", spec.checkout),
         ("arguments", spec.arguments),
+        ("script", spec.script),
+        ("config", spec.config),
         ("hooks", spec.hooks != HooksSpec()),
     )
     return tuple(
@@ -216,6 +228,13 @@ RULES = (
         message="{value} is not set by {engine}",
         source=_CAPABILITIES,
         check=_numerics,
+    ),
+    Rule(
+        id="engine-offload",
+        condition="the engine keeps in host memory what layout.offload says",
+        message="{offload} is not offloaded by {engine}",
+        source=_CAPABILITIES,
+        check=_offload,
     ),
     Rule(
         id="engine-recompute",

@@ -11,6 +11,7 @@ from orchestrator.records.run import ResolvedRun
 from orchestrator.rules import (
     arguments,
     batch,
+    deepspeed,
     engine,
     environment,
     experts,
@@ -39,6 +40,7 @@ GROUPS: tuple[tuple[str, tuple[Rule, ...]], ...] = (
     ("Recomputation", recompute.RULES),
     ("Environment", environment.RULES),
     ("Engine", engine.RULES),
+    ("DeepSpeed", deepspeed.RULES),
     ("Options of the engine", arguments.RULES),
 )
 """Rules by what they are about, in the order in which they are examined."""

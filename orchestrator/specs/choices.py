@@ -4,10 +4,11 @@ from enum import StrEnum
 
 
 class Precision(StrEnum):
-    """Number format of the matrix products; states keep FP32 master values (BF16, FP8)."""
+    """Number format of the matrix products; states keep FP32 master values (but FP32)."""
 
     FP32 = "fp32"
     BF16 = "bf16"
+    FP16 = "fp16"
     FP8 = "fp8"
 
 
@@ -62,9 +63,11 @@ class ScheduleKind(StrEnum):
 
 
 class Offload(StrEnum):
-    """What leaves the accelerator for host memory."""
+    """What goes to host memory; `parameters` takes the optimizer's states along."""
 
     NONE = "none"
+    OPTIMIZER = "optimizer"
+    PARAMETERS = "parameters"
 
 
 class OverlapAxis(StrEnum):

@@ -5,6 +5,7 @@ from typing import Final, Literal, Self
 
 from pydantic import (
     Field,
+    JsonValue,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -47,7 +48,18 @@ class EngineSpec(Closed):
         description="with megatron-lm: the folder of that release's sources, on every host",
     )
     arguments: tuple[str, ...] = Field(
-        default=(), description="with megatron-lm: more of its options, as it spells them"
+        default=(),
+        description="with megatron-lm: more of its options, as it spells them; with deepspeed: of "
+        "the script's",
+    )
+    script: str | None = Field(
+        default=None,
+        min_length=1,
+        description="with deepspeed: the training script, on every host; it is told "
+        "--deepspeed_config FILE",
+    )
+    config: dict[str, JsonValue] = Field(
+        default={}, description="with deepspeed: more of its JSON, as it spells it"
     )
     hooks: HooksSpec = HooksSpec()
 

@@ -15,6 +15,7 @@ from orchestrator.cli.engine_check_conversation import PINNED, conversation
 from orchestrator.cli.engine_check_questions import DEEPSPEED, Job, deepspeed_questions
 from orchestrator.cost.share import held_parameters, shares_of
 from orchestrator.cost.workload import workload_of
+from orchestrator.engines.deepspeed.engine import CONFIG_FILE
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 250.0
@@ -25,8 +26,9 @@ name: data-parallel
 model: {model}
 cluster: {{card: dgx-h200, gpus: {gpus}}}
 training: {{sequence_length: 128, global_batch_size: {batch}, steps: 100, precision: bf16}}
-layout: {{zero_stage: 1, micro_batch_size: 2}}
+layout: {{zero_stage: {stage}, micro_batch_size: 2}}
 """
+ENGINE = "engine: {name: deepspeed, script: /opt/train.py}\n"
 CASES = {
     f"{model}-{gpus}-zero-{stage}": (model, gpus, stage)
     for model, gpus, stage in (
@@ -38,10 +40,12 @@ CASES = {
 
 
 def job_of(model, gpus, stage):
-    text = RUN.format(model=model, gpus=gpus, batch=gpus * 6)
-    run = api.read_run(text, file="run.yaml")
-    # Megatron's rules refuse ZeRO 2 and 3 in a run file, and there is no run file's DeepSpeed yet.
-    return Job(run=run, layout=replace(run.layout, zero_stage=stage))
+    text = RUN.format(model=model, gpus=gpus, batch=gpus * 6, stage=stage) + ENGINE
+    engine = api.engine_named("deepspeed")
+    run = api.read_run(text, file="run.yaml", capabilities=engine.capabilities())
+    files = engine.render(api.plan(run).plans[0]).files
+    (config,) = (file.text for file in files if file.path == CONFIG_FILE)
+    return Job(run=run, layout=run.layout, config=config)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +114,7 @@ def test_a_share_that_differs_by_an_element_is_found(jobs, pairs, key):
 
 def test_validate_asks_both_engines_about_data_parallelism(tmp_path):
     run_file = tmp_path / "run.yaml"
-    run_file.write_text(RUN.format(model="tiny-gpt", gpus=8, batch=48))
+    run_file.write_text(RUN.format(model="tiny-gpt", gpus=8, batch=48, stage=1))
     ended = subprocess.run(
         [sys.executable, "-c", COMMAND, "validate", str(run_file), "--engine-check", "--json"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

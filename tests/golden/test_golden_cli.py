@@ -29,6 +29,16 @@ def test_the_argument_file_of_the_tiny_run(golden, root):
     golden("tiny-gpt.megatron-core.json", bundle.files[0].text)
 
 
+def test_the_json_of_a_deepspeed_run(golden, root):
+    path = root / "parallel_configs" / "llama-3.1-8b.deepspeed-x32.yaml"
+    engine = api.engine_named("deepspeed")
+    run = api.read_run(path.read_text(), file=path.name, capabilities=engine.capabilities())
+    config, environment = engine.render(api.plan(run).plans[0]).files
+
+    golden("llama-3.1-8b.deepspeed.json", config.text)
+    golden("llama-3.1-8b.deepspeed_env", environment.text)
+
+
 def test_the_public_names():
     assert sorted(api.__all__) == [
         "Engine",

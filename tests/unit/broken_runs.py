@@ -12,7 +12,7 @@ from orchestrator.records.run import ResolvedRun
 from orchestrator.rules.change import Change
 from orchestrator.rules.rule import Breach, Severity
 from orchestrator.rules.table import breaches
-from orchestrator.specs.choices import Precision, RecomputeGranularity, ScheduleKind
+from orchestrator.specs.choices import Offload, Precision, RecomputeGranularity, ScheduleKind
 from orchestrator.specs.document import examined
 from orchestrator.specs.run import RunSpec
 
@@ -61,7 +61,14 @@ NARROW = EngineCapabilities(
 OLD = replace(MEGATRON_FAMILY, version="0.15.3")
 NEW = replace(MEGATRON_FAMILY, version="0.19.2", zero_stages=(0, 1, 2, 3))
 PINNED = replace(MEGATRON_FAMILY, version="0.16.1")
-SPEED = replace(MEGATRON_FAMILY, name="deepspeed", version="0.19.8", family=EngineFamily.DEEPSPEED)
+SPEED = replace(
+    MEGATRON_FAMILY,
+    name="deepspeed",
+    version="0.19.8",
+    family=EngineFamily.DEEPSPEED,
+    zero_stages=(0, 1, 2, 3),
+    offloads=tuple(Offload),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +162,9 @@ def _options(*words: str, **values: Any) -> dict[str, Any]:
 def _case(rule: str, values: dict[str, Any], **other: Any) -> Case:
     return Case(rule=rule, values=values, **other)
 
+
+_HALF = {"training.precision": "fp16"}
+_ALONE = {"layout.tp": 1, "layout.pp": 1, "layout.sequence_parallel": False}
 
 CASES = (
     _case("world-size", {"layout.tp": 5}),
@@ -258,6 +268,16 @@ CASES = (
         {"layout.cp": 2, "layout.pp": 2, "layout.vpp": 4, "training.sequence_length": 4095},
         engine=SPEED,
     ),
+    _case("ulysses-exchange", {"layout.cp": 2, "layout.cp_comm_type": "p2p"}, engine=SPEED),
+    _case("ulysses-pipeline", {"layout.cp": 2, "layout.pp": 2, "layout.vpp": 4}, engine=SPEED),
+    _case("offload-stage", {"layout.offload": "optimizer", "layout.zero_stage": 0}, engine=SPEED),
+    _case("offload-stage", {"layout.offload": "parameters"}, engine=SPEED),
+    _case("offload-stage", {**_PLAIN, **_ALONE, "layout.offload": "parameters"}, engine=SPEED),
+    _case("gradient-format", {"layout.zero_stage": 0}, engine=SPEED),
+    _case("gradient-format", {**_HALF, "layout.zero_stage": 0}, engine=SPEED),
+    _case("gradient-format", {**_HALF, "training.numerics.gradients": "bf16"}, engine=SPEED),
+    _case("engine-offload", {"layout.offload": "optimizer"}, engine=NARROW),
+    _case("engine-offload", {"layout.offload": "parameters"}),
     _case("stages", {"layout.vpp": 3}),
     _case("stages", {**_PLAIN, "layout.pp": 16, "layout.tp": 2}),
     _case("stage-layout", {"layout.stage_layout": "Et|t|L"}),

@@ -278,6 +278,9 @@ SAMPLES = (
     _sample("layout.stage_layout", "Ett|ttttttL"),
     _sample("engine.checkout", "/opt/other"),
     _sample("engine.arguments", ["--log-params-norm"]),
+    _sample("engine.script", "/opt/other.py"),
+    _sample("engine.config", {"dump_state": True}),
+    _sample("layout.offload", "optimizer"),
     _sample("engine.hooks.stragglers", value=True),
     _sample("engine.hooks.fault_tolerance", value=True),
     _sample("data.prefix", "/d/other"),
@@ -331,5 +334,5 @@ SAMPLES = (
 )
 """One for each key but those of `ABOUT` and `ONE_VALUE`."""
 
-ONE_VALUE = {"layout.offload"}
+ONE_VALUE: set[str] = set()
 """Keys with a single possible value: nothing else can be said."""

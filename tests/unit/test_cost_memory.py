@@ -12,7 +12,7 @@ from orchestrator.cost.slice import slice_of
 from orchestrator.cost.states import ZERO_PAPER, sharded_states, state_bytes_of
 from orchestrator.cost.workload import Workload, workload_of
 from orchestrator.records.layout import Layout, Recompute
-from orchestrator.specs.choices import Precision, RecomputeGranularity, ScheduleKind
+from orchestrator.specs.choices import Offload, Precision, RecomputeGranularity, ScheduleKind
 from orchestrator.specs.cluster import ClusterSpec
 from orchestrator.specs.run import RunSpec
 from orchestrator.specs.training import TrainingSpec
@@ -167,3 +167,15 @@ def test_the_floor_is_below_the_peak():
     workload = _workload("gpt3-175b", gpus=1024)
 
     assert states_floor_bytes(workload, SELENE) < memory_of(workload, SELENE).total_bytes
+
+
+@pytest.mark.parametrize(
+    ("offload", "left"),
+    [("optimizer", (True, False)), ("parameters", (False, False)), ("none", (True, True))],
+)
+def test_what_is_offloaded_is_not_on_the_device(offload: str, left: tuple[bool, bool]):
+    layout = Layout(tp=1, pp=1, dp=8, zero_stage=3, offload=Offload(offload))
+    memory = memory_of(_workload("llama-2-7b", gpus=8), layout)
+
+    assert (memory.parameters_bytes > 0, memory.optimizer_bytes > 0) == left
+    assert memory.gradients_bytes > 0

@@ -5,6 +5,7 @@ device, which keeps shapes and no values. DeepSpeed's own classes read the confi
 the states.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,12 @@ META: Final = torch.device("meta")
 REFUSALS: Final = (AssertionError, ValueError, NotImplementedError, RuntimeError)
 """What DeepSpeed raises where it does not take a configuration; its own errors are ValueErrors."""
 
+_SHARDING_KEYS: Final = frozenset(
+    {
+        *("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"),
+        *("bf16", "fp16", "data_types", "zero_optimization"),
+    }
+)
 _SHARDS_GRADIENTS, _SHARDS_WEIGHTS = 2, 3  # ZeRO stages
 
 
@@ -89,10 +96,7 @@ def _standing_at(question: Question) -> Iterator[None]:
 
 
 def minimal_config(question: Question) -> dict[str, Any]:
-    """Return the blocks that this check needs: batch, ZeRO stage, precision.
-
-    Not what a run is started with: a renderer for DeepSpeed writes that.
-    """
+    """Return the blocks that are asked about: batch, ZeRO stage, precision; of any engine's run."""
     data_parallel = question.world_size // (question.tp * question.pp)
     micro_batch, microbatches = question.micro_batch_size, question.num_microbatches
     return {
@@ -104,13 +108,34 @@ def minimal_config(question: Question) -> dict[str, Any]:
     }
 
 
+def sharding_config(question: Question) -> dict[str, Any]:
+    """Return the blocks that decide what a rank keeps, as the run is started with them.
+
+    Without offload: it moves what a rank keeps, and here nothing is kept anywhere.
+    """
+    if question.config is None:
+        return minimal_config(question)
+    whole = json.loads(question.config)
+    kept = {key: value for key, value in whole.items() if key in _SHARDING_KEYS}
+    blocks = kept["zero_optimization"]
+    kept["zero_optimization"] = {k: v for k, v in blocks.items() if not k.startswith("offload")}
+    return kept
+
+
 def _understood(question: Question) -> dict[str, int]:
     """Return what DeepSpeed's configuration class makes of ours."""
     from deepspeed.runtime.config import DeepSpeedConfig
 
-    config = DeepSpeedConfig(minimal_config(question))
+    class Grid:
+        """What a pipeline's module answers."""
+
+        def get_data_parallel_world_size(self) -> int:
+            return question.world_size // (question.pp * question.tp)
+
+    whole = minimal_config(question) if question.config is None else json.loads(question.config)
+    config = DeepSpeedConfig(whole, mpu=Grid() if question.pp > 1 else None)
     return {
-        "world": config.world_size,
+        "world": int(config.world_size),
         "microbatches": config.gradient_accumulation_steps,
         "batch": config.train_batch_size,
         "stage": config.zero_optimization_stage,
@@ -129,7 +154,7 @@ def _partition(question: Question) -> dict[str, int]:
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=optimizer,
-        config={**minimal_config(question), "zero_allow_untested_optimizer": True},
+        config={**sharding_config(question), "zero_allow_untested_optimizer": True},
     )
     kept = _kept(engine.optimizer, list(model.parameters()), stage=question.zero_stage)
     engine.destroy()
@@ -141,6 +166,8 @@ def _kept(optimizer: Any, parameters: list[Any], *, stage: int) -> dict[str, int
         shard = sum(group.numel() for group in optimizer.fp32_partitioned_groups_flat)
         weights = sum(parameter.ds_tensor.numel() for parameter in parameters)
         return {"optimizer": shard, "gradients": shard, "weights": weights}
+    if hasattr(optimizer, "fp32_groups_flat_partition"):  # BF16 with gradients in FP32, stage 1
+        return {"optimizer": sum(part.numel() for part in optimizer.fp32_groups_flat_partition)}
     shard = sum(group.numel() for group in optimizer.single_partition_of_fp32_groups)
     if stage == _SHARDS_GRADIENTS:
         return {"optimizer": shard, "gradients": optimizer.partition_size[0]}

@@ -28,7 +28,7 @@ class Question:
 
     `num_microbatches` is how many the recorded step runs, which may be fewer than the run's.
     `tensors` are the elements of the model's parameters one by one, for an engine that is handed
-    a stand-in.
+    a stand-in. `config` is the engine's own file that the run is started with, where it has one.
     """
 
     topic: Topic
@@ -56,6 +56,7 @@ class Question:
     padded_vocab_size: int
     tensors: tuple[int, ...]
     model: dict[str, object]
+    config: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""The `deepspeed` engine: DeepSpeed's JSON and environment, for a script that reads them."""
