@@ -1,13 +1,13 @@
 """The tables of docs/cost-model.md: errors by class and group, held out, and by effect.
 
     python benchmarks/cost_model.py > /tmp/tables.md        # about a minute of one core
+    python benchmarks/cost_model.py --update                # writes them into docs/cost-model.md
     python benchmarks/cost_model.py --exact                 # fits anew for each group: 15 minutes
 
 Needs nothing but the package and tests/published/throughput.csv. Deterministic.
 """
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,15 @@ import numpy as np
 
 from orchestrator.catalog.calibration import built_in
 from orchestrator.cost.compose import Array
-from orchestrator.cost.fitting.errors import GOALS, KINDS, errors_of, group_of, quantile
+from orchestrator.cost.fitting.errors import (
+    GOALS,
+    KINDS,
+    errors_of,
+    group_of,
+    interval_of,
+    quantile,
+    weights_of,
+)
 from orchestrator.cost.fitting.fit import Fit, fit_of, held_out_s, values_at, with_defaults
 from orchestrator.cost.fitting.parameters import PARAMETERS
 from orchestrator.cost.fitting.problem import Problem, problem_of
@@ -26,7 +34,9 @@ from orchestrator.cost.rows.observation import Observation
 from orchestrator.cost.rows.row import rows_of
 from orchestrator.cost.software import MEGATRON
 
-ROWS = Path(__file__).parents[1] / "tests" / "published" / "throughput.csv"
+ROOT = Path(__file__).parents[1]
+ROWS = ROOT / "tests" / "published" / "throughput.csv"
+PAGE = ROOT / "docs" / "cost-model.md"
 
 Q = Quantity
 EFFECTS: dict[str, tuple[Quantity, ...]] = {
@@ -52,7 +62,7 @@ EFFECTS: dict[str, tuple[Quantity, ...]] = {
         *(Q.PARAMETER_NEAR_BYTES, Q.PARAMETER_FAR_BYTES),
     ),
     "optimizer": (Q.OPTIMIZER_BYTES,),
-    "host": (Q.LAYERS, Q.MOE_LAYERS),
+    "host": (Q.LAYERS, Q.MOE_LAYERS, Q.EXPERTS),
 }
 """Effects that are switched off by taking their quantities away."""
 
@@ -61,6 +71,9 @@ TITLES = (
     "| class | rows | groups | in-sample mean / p90 | held out mean / median / p90 | bias "
     "| within 5 / 10 / 15 % | noise floor | goal | met |"
 )
+SAME = 24
+"""Characters by which a sentence of the page is known again."""
+
 SEEN = 0.002
 """Share of a step from which an effect counts as being there."""
 
@@ -74,13 +87,32 @@ def main(arguments: Sequence[str]) -> None:
     inside, outside = fit.predicted_s(), held_out_s(fit)
     if "--exact" in arguments:
         outside = exactly_held_out_s(fit)
-    print(classes(observations, inside, outside, fit))
-    print(complete(observations, outside))
-    print(one_scalar(observations, fit, outside))
-    print(groups(observations, inside, outside))
-    print(coverage(observations, outside))
-    print(ablation(problem, fit))
-    print(numbers(fit))
+    tables = [
+        classes(observations, inside, outside, fit),
+        complete(observations, outside),
+        one_scalar(observations, fit, outside),
+        groups(observations, inside, outside),
+        coverage(observations, outside),
+        ablation(problem, fit),
+        numbers(fit),
+    ]
+    if "--update" in arguments:
+        PAGE.write_text(updated(PAGE.read_text("utf-8"), tables), encoding="utf-8")
+    else:
+        print("\n".join(tables))
+
+
+def updated(page: str, tables: Sequence[str]) -> str:
+    """Return the page with each table, told by its first line, and each sentence replaced."""
+    known = {block.splitlines()[0]: block for one in tables for block in one.strip().split("\n\n")}
+    sentences = {key[:SAME]: block for key, block in known.items() if not key.startswith("|")}
+    blocks = []
+    for block in page.split("\n\n"):
+        first = block.strip("\n").split("\n", 1)[0]
+        fresh = known.get(first) or sentences.get(first[:SAME])
+        end = "\n" if block.endswith("\n") else ""
+        blocks.append(block if fresh is None else fresh + end)
+    return "\n\n".join(blocks)
 
 
 def exactly_held_out_s(fit: Fit) -> Array:
@@ -98,8 +130,12 @@ def exactly_held_out_s(fit: Fit) -> Array:
 def classes(observations: Sequence[Observation], inside: Array, outside: Array, fit: Fit) -> str:
     """Return the errors of each class."""
     number = len({group_of(one) for one in observations})
-    told = f"{number} groups; {fit.num_moved} of {len(fit.parameters)} numbers moved by rows."
-    lines = [f"\n{len(observations)} rows, {told}\n", TITLES, "|---" * 10 + "|"]
+    told = f"{fit.num_moved} of {len(fit.parameters)} numbers moved by rows"
+    lines = [
+        f"\nHow many rows were scored: {len(observations)}, {number} groups; {told}.\n",
+        TITLES,
+        "|---" * 10 + "|",
+    ]
     for kind in KINDS:
         mask = np.array([one.kind == kind for one in observations])
         rows = [one for one in observations if one.kind == kind]
@@ -206,17 +242,15 @@ def coverage(observations: Sequence[Observation], outside: Array) -> str:
         mask = np.array([o.kind == kind for o in observations])
         rows = [o for o in observations if o.kind == kind]
         measured = np.array([o.measured_s for o in rows])
-        ratio = measured / outside[mask]
-        names = [group_of(o) for o in rows]
-        counted = Counter(names)
-        weights = np.array([1 / counted[name] for name in names])
-        low, high = quantile(ratio, weights, 0.1), quantile(ratio, weights, 0.9)
+        modelled, names = outside[mask], np.array([group_of(o) for o in rows])
+        ratio, weights = measured / modelled, weights_of(rows)
+        low, high = interval_of(rows, modelled)
         inside = np.zeros(len(rows))
-        for name in counted:
-            rest = np.array([one != name for one in names])
-            lower = quantile(ratio[rest], weights[rest], 0.1)
-            upper = quantile(ratio[rest], weights[rest], 0.9)
-            inside[~rest] = (ratio[~rest] >= lower) & (ratio[~rest] <= upper)
+        for name in sorted(set(names.tolist())):
+            others = [o for o in rows if group_of(o) != name]
+            lower, upper = interval_of(others, modelled[names != name])
+            out = names == name
+            inside[out] = (ratio[out] >= lower) & (ratio[out] <= upper)
         share = float((inside * weights).sum() / weights.sum())
         lines.append(f"| {kind} | {low:.2f} to {high:.2f} | {100 * share:.0f} % |")
     return "\n".join(lines)

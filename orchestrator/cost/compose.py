@@ -56,7 +56,7 @@ _ENTRIES: dict[str, tuple[Quantity, ...]] = {
     "gradient": (_Q.GRADIENT_NEAR_BYTES, _Q.GRADIENT_FAR_BYTES),
     "parameter": (_Q.PARAMETER_NEAR_BYTES, _Q.PARAMETER_FAR_BYTES),
     "optimizer": (_Q.OPTIMIZER_BYTES,),
-    "host": (_Q.LAYERS, _Q.MOE_LAYERS),
+    "host": (_Q.LAYERS, _Q.MOE_LAYERS, _Q.EXPERTS),
 }
 _GROUPS = tuple(_ENTRIES)
 _PLACE = {name: place for place, name in enumerate(_GROUPS)}

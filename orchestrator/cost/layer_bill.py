@@ -38,6 +38,11 @@ NORM_PASSES = 4
 PERMUTE_PASSES = 4
 """Reads and writes of a routed token's hidden state: gather and scatter."""
 
+EXPERT_BIAS_BYTES = 17.0
+"""Bytes moved to add the bias of experts' outputs, an element and one of three passes: split by
+expert, product with the probability and sum in FP32, joined, and back to 16 bits: 28 forward, 24
+backward. Counted in megatron-core 0.16.1, `TEGroupedMLP._apply_bias`."""
+
 CAST_BYTES = 4.0
 """Bytes moved to cast an element: read in 2 and written in 1 as it is and transposed."""
 
@@ -209,7 +214,7 @@ def _core(workload: Workload, part: Slice) -> Bill:
 def _experts(workload: Workload, part: Slice) -> Bill:
     """Return the bill of router and experts, each expert with its even share of the tokens."""
     shape = workload.shape
-    local = max(1, shape.experts // part.ep)
+    local = _local_experts(shape, part)
     rows = max(1.0, expert_tokens(shape, part) / local)
     matrices = mlp_matrices(shape, width=shape.expert_ffn, tp=part.etp)
     router = Matrix(rows=shape.hidden, columns=shape.experts)
@@ -234,6 +239,8 @@ def _activation(workload: Workload, part: Slice, *, kind: LayerKind) -> Bill:
         entries[Quantity.PERMUTED_BYTES] = (
             PERMUTE_PASSES * workload.element_bytes * shape.hidden * pairs
         )
+        if shape.linear_bias:
+            entries[Quantity.ELEMENT_BYTES] += EXPERT_BIAS_BYTES * shape.hidden * pairs
     return bill(entries)
 
 
@@ -253,13 +260,20 @@ def _casts(
 def _once(workload: Workload, part: Slice, *, kind: LayerKind) -> Bill:
     """Return the layer's launches, and the gradients its backward adds to those before."""
     held = layer_parameters(workload.shape, kind=kind, tp=part.tp, etp=part.etp, ep=part.ep)
+    moe = kind is LayerKind.MOE
     return bill(
         {
             Quantity.LAYERS: 1,
-            Quantity.MOE_LAYERS: float(kind is LayerKind.MOE),
+            Quantity.MOE_LAYERS: float(moe),
+            Quantity.EXPERTS: _local_experts(workload.shape, part) if moe else 0,
             Quantity.ACCUMULATED_BYTES: 2 * workload.gradient_bytes * held.total,
         }
     )
+
+
+def _local_experts(shape: Shape, part: Slice) -> int:
+    """Return the experts whose products a rank computes."""
+    return max(1, shape.experts // part.ep)
 
 
 def _summed(

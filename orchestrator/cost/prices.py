@@ -55,6 +55,7 @@ def prices_of(workload: Workload, calibration: Calibration) -> Prices:
     _movement(unit, workload, calibration)
     unit[Quantity.LAYERS] = left * of("host.layer")
     unit[Quantity.MOE_LAYERS] = left * of("host.moe-layer")
+    unit[Quantity.EXPERTS] = of("host.expert")
     return Prices(
         unit=unit,
         launch_s=left * of("host.launch"),

@@ -61,6 +61,7 @@ class Quantity(IntEnum):
     PARAMETER_FAR_BYTES = 42
     OPTIMIZER_BYTES = 43
     ATTENTION_ODD_FLOP = 44
+    EXPERTS = 45
 
 
 NUM_QUANTITIES = len(Quantity)

@@ -15,6 +15,7 @@ from orchestrator.cost.shape import LayerKind, Shape
 from orchestrator.cost.workload import Workload
 from orchestrator.records.layout import Layout, Recompute
 from orchestrator.schedules import stages
+from orchestrator.schedules.placement import Placement, placement_of, stages_of
 from orchestrator.specs.choices import RecomputeGranularity
 
 
@@ -52,11 +53,14 @@ def shares_of(shape: Shape, layout: Layout) -> tuple[Share, ...]:
     Raises:
         UsageError: the layers do not divide into the stages (the rules say so first).
     """
-    return _shares(shape, layout.pp, layout.vpp, layout.stage_layout)
+    placement = placement_of(layout.schedule)
+    return _shares(shape, layout.pp, layout.vpp, layout.stage_layout, placement)
 
 
 @lru_cache(maxsize=8192)
-def _shares(shape: Shape, pp: int, vpp: int, text: str | None) -> tuple[Share, ...]:
+def _shares(
+    shape: Shape, pp: int, vpp: int, text: str | None, placement: Placement
+) -> tuple[Share, ...]:
     layout = stages.layout_of(
         text,
         num_layers=shape.num_layers,
@@ -65,7 +69,10 @@ def _shares(shape: Shape, pp: int, vpp: int, text: str | None) -> tuple[Share, .
     )
     starts = _starts([stage.decoder_layers for stage in layout.stages])
     placed = list(zip(starts, layout.stages, strict=True))
-    return tuple(_share(shape, placed[rank::pp]) for rank in range(pp))
+    return tuple(
+        _share(shape, [placed[one] for one in stages_of(rank, pp=pp, vpp=vpp, placement=placement)])
+        for rank in range(pp)
+    )
 
 
 def _share(shape: Shape, chunks: list[tuple[int, stages.Stage]]) -> Share:

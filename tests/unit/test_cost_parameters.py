@@ -1,9 +1,12 @@
 """Parameter counts, of models and of ranks."""
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.catalog.cards import model_card
 from orchestrator.catalog.resolve import resolve
+from orchestrator.cost.memory import memory_of
 from orchestrator.cost.parameters import active_parameters, mtp_parameters, total_parameters
 from orchestrator.cost.shape import LayerKind, shape_of
 from orchestrator.cost.share import held_parameters, shares_of
@@ -14,6 +17,8 @@ from orchestrator.specs.choices import ScheduleKind
 from orchestrator.specs.cluster import ClusterSpec
 from orchestrator.specs.run import RunSpec
 from orchestrator.specs.training import TrainingSpec
+
+MIDDLE = [(False, False)] * 2
 
 
 def _run(model: str, *, gpus: int) -> ResolvedRun:
@@ -82,6 +87,20 @@ def test_ranks_of_a_pipeline_hold_the_whole_model_once():
 
     # 128,256 is a multiple of 128: no padding.
     assert sum(held) == total_parameters(workload.shape)
+
+
+def test_a_v_brings_embedding_and_loss_to_the_first_rank():
+    # ZB-V and DualPipeV turn around on the last rank: stages 0 and 7 are the first rank's.
+    run = _run("llama-3.1-8b", gpus=8)
+    workload = workload_of(run)
+    loop = Layout(tp=1, pp=4, vpp=2, dp=2, schedule=ScheduleKind.INTERLEAVED)
+    v = replace(loop, schedule=ScheduleKind.ZB_V)
+
+    looped, turned = (shares_of(workload.shape, layout) for layout in (loop, v))
+
+    assert [(one.embedding, one.head) for one in looped] == [(True, False), *MIDDLE, (False, True)]
+    assert [(one.embedding, one.head) for one in turned] == [(True, True), *MIDDLE, (False, False)]
+    assert memory_of(workload, v).parameters_bytes > memory_of(workload, loop).parameters_bytes
 
 
 def test_tensor_parallel_ranks_repeat_norms_alone():

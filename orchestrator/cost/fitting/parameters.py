@@ -83,6 +83,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     _p("host.launch", 450e-6, 0.4, "seconds of launches in a layer, both ways: a floor"),
     _p("host.eager", 1.3, 0.3, "host time of eager frameworks over fused ones"),
     _p("host.moe-layer", 1.0e-3, 0.5, "seconds more in a layer with experts"),
+    _p("host.expert", 40e-6, 0.5, "seconds of tails of an expert's products"),
     _p("host.step", 20e-3, 0.5, "seconds of a step beside everything"),
     _p("graphs.partial", 0.7, 0.3, "host time left by graphs of some modules"),
     _p("graphs.full", 0.4, 0.3, "host time left by graphs of whole iterations"),

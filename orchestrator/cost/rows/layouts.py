@@ -56,6 +56,10 @@ KNOWN_MODULES = ("core_attn", "layernorm", "mla_up_proj", "mlp", "moe_act", "sha
 ENDS = 2
 """Embedding and loss may stand alone on a stage each."""
 
+MOST_EP = 64
+"""Ranks that share experts with DeepEP at most, where it is not stated: what AutoModel's and
+DeepSeek's own runs have."""
+
 CHUNK_LAYERS = 2
 """Layers of a chunk where Megatron's interleaving is not stated: usual in its recipes; assumed."""
 
@@ -63,6 +67,7 @@ STATE_BYTES = 16.0
 STATES_ROOM_BYTES = 26e9
 """Bytes of states for a parameter, and a third of an 80 GB accelerator: HSDP's usual room."""
 
+_OVERLAPS_ON = re.compile(r"overlap[^;]* on\b")
 _LAYERS = re.compile(r"full:\s*(\d+)")
 _PIPELINE_LAYOUT = re.compile(r"pp_layout=([Etm|L*()\d,]+)")
 
@@ -145,7 +150,7 @@ def _expert_degrees(row: Row, model: ModelCard, *, per_stage: int) -> tuple[int,
     ep, etp = row.whole("ep"), row.whole("etp") or 1
     if ep is None:
         deep = "deepep" in row.text("notes").lower()
-        ep = math.gcd(math.gcd(per_stage // etp, model.moe.num_experts), 8) if deep else 1
+        ep = math.gcd(math.gcd(per_stage // etp, model.moe.num_experts), MOST_EP) if deep else 1
         row.assume(f"ep {ep}")
     if per_stage % (ep * etp):
         refuse(f"ep {ep} x etp {etp} does not divide the {per_stage} ranks of a stage")
@@ -209,17 +214,23 @@ def _replicas(row: Row, model: ModelCard, *, ranks: int) -> int:
 def _overlaps(
     row: Row, software: Software, *, tp: int, vpp: int, sequence_parallel: bool
 ) -> tuple[OverlapAxis, ...]:
-    """Return what overlaps: gradients everywhere, products in Megatron unless it says off."""
+    """Return what overlaps: gradients everywhere, products in Megatron unless it says off.
+
+    Megatron-LM's parser has both off where nobody turns them on; NeMo's recipes turn them on.
+    """
     notes = f"{row.text('notes')} {row.text('framework')}".lower()
+    bare = row.text("framework").startswith("Megatron-LM") and not _OVERLAPS_ON.search(notes)
+    if bare:
+        row.assume("gradients and products do not overlap, Megatron-LM's defaults")
     off = "overlap deliberately off" in notes
     megatron = software.family in {MEGATRON, "megascale"}
-    tp_off = off or "tp comm overlap off" in notes or "no tp" in notes
+    tp_off = off or bare or "tp comm overlap off" in notes or "no tp" in notes
     asynchronous = "asynctp" in notes.replace(" ", "").replace("-", "")
     wanted = {
         OverlapAxis.TP: tp > 1
         and sequence_parallel
         and ((megatron and not tp_off) or asynchronous),
-        OverlapAxis.DP: software.family != "megatron-deepspeed",
+        OverlapAxis.DP: software.family != "megatron-deepspeed" and not bare,
         OverlapAxis.PP: vpp > 1 and not off,
     }
     if wanted[OverlapAxis.TP] and "tp comm overlap on" not in notes and not asynchronous:

@@ -3,19 +3,19 @@
 from dataclasses import dataclass, replace
 
 from orchestrator.cost.basis import kind_of
-from orchestrator.cost.memory import memory_of, states_floor_bytes
 from orchestrator.cost.rows.layouts import layout_of
 from orchestrator.cost.rows.machines import machine_of
 from orchestrator.cost.rows.models import model_of
+from orchestrator.cost.rows.room import fitting
 from orchestrator.cost.rows.row import Row, refuse
 from orchestrator.cost.rows.software import format_of, software_of
 from orchestrator.cost.software import MEGATRON, MatmulFormat, Software
 from orchestrator.cost.workload import Workload, workload_of
 from orchestrator.errors import LlmorchError
 from orchestrator.records.calibration import Calibration
-from orchestrator.records.layout import Layout, Recompute
+from orchestrator.records.layout import Layout
 from orchestrator.records.run import ResolvedRun
-from orchestrator.specs.choices import Precision, RecomputeGranularity
+from orchestrator.specs.choices import Precision
 from orchestrator.specs.cluster import ClusterSpec
 from orchestrator.specs.numerics import NumericsSpec
 from orchestrator.specs.run import RunSpec
@@ -28,15 +28,6 @@ PRECISIONS = {
     MatmulFormat.MXFP8: Precision.FP8,
     MatmulFormat.NVFP4: Precision.FP8,
 }
-
-
-FSDP_STAGE = 2
-DENSE_TRIALS = (("layernorm", "mlp"),)
-MOE_TRIALS = (
-    ("layernorm", "moe_act", "mla_up_proj"),
-    ("layernorm", "moe", "mla_up_proj"),
-)
-"""What is recomputed before whole layers are, least first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,7 +90,7 @@ def _observation(row: Row, calibration: Calibration | None) -> Observation:
         matmul_format=form,
         offloaded_share=_offloaded(row, model.num_layers),
     )
-    workload, layout = _fitting(row, workload, layout, family=software.family)
+    workload, layout = fitting(row, workload, layout)
     return Observation(
         id=row.id,
         group=row.text("split_group") or row.id,
@@ -130,40 +121,6 @@ def _offloaded(row: Row, layers: int) -> float:
     return min(1.0, (stated or 0) / layers)
 
 
-def _fitting(
-    row: Row, workload: Workload, layout: Layout, *, family: str
-) -> tuple[Workload, Layout]:
-    """Return a row with what its memory asks for where recomputation is not stated.
-
-    It ran, so it fitted: the least recomputation that fits was on. Megatron's FSDP recipes keep
-    activations of half of the layers on the host before they recompute.
-    """
-    if states_floor_bytes(workload, layout) > workload.chip.memory_bytes:
-        # `distopt` is a guess of many sources; states that do not fit were sharded further.
-        row.assume("parameters and gradients sharded too, as they would not fit")
-        layout = replace(layout, zero_stage=3)
-    if row.text("recompute") or _fits(workload, layout):
-        return workload, layout
-    row.assumed[:] = [text for text in row.assumed if text != "no recomputation"]
-    if family == MEGATRON and layout.zero_stage >= FSDP_STAGE:
-        halved = replace(workload, offloaded_share=0.5)
-        if _fits(halved, layout):
-            row.assume("activations of half of the layers on the host")
-            return halved, layout
-    for modules in MOE_TRIALS if workload.shape.experts else DENSE_TRIALS:
-        some = Recompute(granularity=RecomputeGranularity.SELECTIVE, modules=modules)
-        trial = replace(layout, recompute=some)
-        if _fits(workload, trial):
-            row.assume(f"recomputation of {' '.join(modules)}, as more would not fit")
-            return workload, trial
-    row.assume("full recomputation, as nothing else would fit")
-    return workload, replace(layout, recompute=Recompute(granularity=RecomputeGranularity.FULL))
-
-
-def _fits(workload: Workload, layout: Layout) -> bool:
-    return memory_of(workload, layout).total_bytes <= workload.chip.memory_bytes
-
-
 def _numerics(row: Row, family: str, form: MatmulFormat) -> NumericsSpec:
     """Return the formats of gradients and states that a framework's recipes have."""
     framework = row.text("framework")
@@ -175,6 +132,11 @@ def _numerics(row: Row, family: str, form: MatmulFormat) -> NumericsSpec:
         narrow = form.is_narrow
         if narrow:
             row.assume("weights kept in fp8")
+        elif "NeMo 24" in framework:
+            # Apex' distributed Adam keeps, of BF16 weights' masters, the 16 bits that they lack
+            # (`store_param_remainders` in NeMo's megatron_base_model.py).
+            row.assume("remainders of master weights in 16 bits, as NeMo 24 keeps them")
+            return NumericsSpec(gradients="bf16", optimizer_gradients="bf16")
         return NumericsSpec(gradients="bf16", narrow_parameters=narrow)
     return NumericsSpec()
 
