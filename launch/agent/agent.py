@@ -17,6 +17,7 @@ from typing import Protocol
 
 from launch import __version__
 from launch.agent.log_files import read_last, read_on
+from launch.agent.memory import Memory
 from launch.agent.options import AgentOptions
 from launch.clock import Clock
 from launch.transport.link import Link, LinkOwner, Reserved, reserve_port
@@ -109,6 +110,7 @@ class Agent:
         self._pause_s = _FIRST_PAUSE_S
         self._jitter = random.Random(options.agent_id)  # noqa: S311 - spreads dialling, no secret
         self._reserved: Reserved | None = None
+        self._memory = Memory()
 
     def begin(self, ranks: RankHost) -> None:
         """Look for the controller; everything else follows from what happens."""
@@ -117,8 +119,9 @@ class Agent:
         self._tick()
 
     def report(self, record: ToController) -> None:
-        """Tell the controller; without one the record is lost, and `hello` says what still runs."""
-        if self._link is not None:
+        """Tell the controller; what it must know is told again to one that takes over."""
+        self._memory.keep(record, untold=self._welcome is None)
+        if self._welcome is not None and self._link is not None:
             self._link.send(record)
 
     def opened(self, link: Link) -> None:
@@ -169,11 +172,15 @@ class Agent:
         if welcome.epoch < self._epoch:
             link.close(f"epoch {welcome.epoch} is over, {self._epoch} reigns")
             return
+        is_new = self._welcome is None
         self._welcome = welcome
         self._epoch = welcome.epoch
         self._lease_s = welcome.lease_s
         self._beat_interval_s = welcome.beat_interval_s
         self._heard_at_s = self._clock.monotonic_s()
+        if is_new:
+            for record in self._memory.told_again():
+                link.send(record)
 
     def _obey(self, instruction: Instruction) -> None:
         match instruction:
@@ -181,6 +188,7 @@ class Agent:
                 self._reserve(instruction)
             case StartRanks():
                 self._release_port()  # at the last moment: rank 0 listens on it
+                self._memory.forget()
                 self._ranks.start(instruction)
             case StopRanks():
                 self._ranks.stop(instruction)

@@ -28,3 +28,8 @@ class Launcher(Protocol):
         self, request: LaunchRequest, directory: RunDirectory, observer: Observer
     ) -> RunOutcome:
         """Start the run and stay with it to its verdict."""
+
+    def resume(
+        self, request: LaunchRequest, directory: RunDirectory, observer: Observer
+    ) -> RunOutcome:
+        """Go on with a run whose directory is whole, whether its agents still live or not."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from launch.launchers.bundles import place_bundle
 from launch.launchers.contract import Launcher
 from launch.launchers.terms import rank_terms_of, supervision_of
+from launch.remote.program import AGENT_PROCESS
 from launch.request import HostSlots, LaunchRequest
 from launch.run_directory import RunDirectory
 from launch.supervisor.observer import Observer
@@ -21,6 +22,8 @@ from launch.supervisor.supervise import supervise
 from launch.transport.processes import (
     ProcessOrder,
     StartError,
+    process_state,
+    processes_with,
     run_dependent,
     signal_process,
     start_independent,
@@ -35,6 +38,7 @@ from orchestrator.records.bundle import (
 from orchestrator.records.run import ResolvedRun
 
 _LOOPBACK = "127.0.0.1"
+_LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,12 @@ class LocalLauncher:
             _run_first(command, log=directory.prepare_log(number))
         return supervise(request, directory=directory, starter=ChildAgents(), observer=observer)
 
+    def resume(
+        self, request: LaunchRequest, directory: RunDirectory, observer: Observer
+    ) -> RunOutcome:
+        """Go on with a run that is in its directory already."""
+        return supervise(request, directory=directory, starter=ChildAgents(), observer=observer)
+
 
 class ChildAgents:
     """Starts agents as children of this process."""
@@ -90,10 +100,39 @@ class ChildAgents:
         self, call: AgentCall, *, reactor: Reactor, ended: Callable[[str], None]
     ) -> "ChildAgent":
         """Start an agent in a session of its own, which the terminal's Ctrl-C does not reach."""
-        order = ProcessOrder(argv=agent_argv(call), env=os.environ, log=call.log)
+        env = dict(os.environ) | {AGENT_PROCESS: marker_of(call)}
+        order = ProcessOrder(argv=agent_argv(call), env=env, log=call.log)
         pid = start_independent(order)
         reactor.on_exit(pid, lambda status: ended(f"agent process ended with {status.text}"))
         return ChildAgent(pid=pid)
+
+    def adopt(
+        self, call: AgentCall, *, reactor: Reactor, ended: Callable[[str], None]
+    ) -> "AdoptedAgent":
+        """Watch an agent that another controller's process started."""
+        agent = AdoptedAgent(pids=processes_with(AGENT_PROCESS, marker_of(call)))
+        agent.watch(reactor, ended)
+        return agent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptedAgent:
+    """An agent and its warden, which are not our children: looked after by their numbers."""
+
+    pids: list[int]
+
+    def watch(self, reactor: Reactor, ended: Callable[[str], None]) -> None:
+        """Call `ended` once both are gone."""
+        if any(process_state(pid) not in {None, "Z"} for pid in self.pids):
+            reactor.call_after(_LOOK_S, lambda: self.watch(reactor, ended))
+        else:
+            reactor.call_soon(lambda: ended("it is gone"))
+
+    def kill(self) -> None:
+        """Have its warden kill it, and all that is below it."""
+        for pid in self.pids:
+            signal_process(pid, signal.SIGTERM)
+            signal_process(pid, signal.SIGCONT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +157,11 @@ def agent_argv(call: AgentCall) -> tuple[str, ...]:
         *("--agent-id", str(call.place.agent_id)),
         *("--slots", str(call.place.slots)),
     )
+
+
+def marker_of(call: AgentCall) -> str:
+    """By what an agent's processes are known."""
+    return f"{call.place.agent_id}@{call.run_directory}"
 
 
 def _on_this_machine(command: tuple[str, ...]) -> tuple[str, ...]:

@@ -47,11 +47,16 @@ class CheckpointStore:
     def commit(self, generation: int, step: int) -> Flaw | None:
         """Make a staged checkpoint the latest, or say what is wrong with it."""
         staged = self.directory.staged_checkpoint(generation, step)
+        committed = self.directory.checkpoint(step)
+        if (
+            committed.is_dir() and not staged.is_dir()
+        ):  # by a controller that died before it said so
+            write_whole(self.directory.latest, committed.name + "\n")
+            return None
         flaw = self._flaw(staged)
         if flaw is not None:
             return flaw
         _sync_tree(staged)
-        committed = self.directory.checkpoint(step)
         staged.rename(committed)
         sync_folder(self.directory.checkpoints)
         write_whole(self.directory.latest, committed.name + "\n")
@@ -60,8 +65,11 @@ class CheckpointStore:
     def delete(self, step: int) -> None:
         """Delete a committed checkpoint; first its name goes, then its bytes."""
         gone = self.directory.trash / f"step-{step}"
-        self.directory.checkpoint(step).rename(gone)
-        shutil.rmtree(gone)
+        committed = self.directory.checkpoint(step)
+        if committed.is_dir():  # else a controller deleted it that died before it said so
+            committed.rename(gone)
+        if gone.is_dir():
+            shutil.rmtree(gone)
 
     def _flaw(self, staged: Path) -> Flaw | None:
         if not staged.is_dir():

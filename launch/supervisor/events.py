@@ -69,8 +69,10 @@ class RunTerms(Record):
 class RunOpened(Happening):
     """A controller takes the run: the first record of its reign.
 
-    `generation` is the last one before it, `checkpoints` are the steps committed so far. `run_name`
-    and `log_folder` (of each host's own; None is the run directory) are for who looks at the run.
+    One that `takes_over` a generation goes on with it, agents and ranks included;
+    another one begins with nothing running. `generation` is the last one before it, `checkpoints`
+    are the steps committed so far. `run_name` and `log_folder` (of each host's own; None is the run
+    directory) are for who looks at the run.
     """
 
     KIND: ClassVar[str] = "run_opened"
@@ -80,6 +82,7 @@ class RunOpened(Happening):
     checkpoints: tuple[int, ...]
     run_name: str | None = None
     log_folder: str | None = None
+    takes_over: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,18 @@ class AgentJoined(Happening):
     agent_id: int
     host: str
     pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentAttached(Happening):
+    """An agent of a dead controller came back; the order it knows last, and what runs of it."""
+
+    KIND: ClassVar[str] = "agent_attached"
+    agent_id: int
+    host: str
+    pid: int
+    generation: int
+    ranks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +237,7 @@ class InterruptAsked(Happening):
 class Deadline(StrEnum):
     """What is waited for with a limit."""
 
+    ATTACH = "attach"
     JOIN = "join"
     PORT = "port"
     LEAVE = "leave"
@@ -248,6 +264,7 @@ class StorageFailed(Happening):
 
 Event = (
     AgentJoined
+    | AgentAttached
     | AgentLost
     | PortGranted
     | InstructionRefused
@@ -269,6 +286,7 @@ Event = (
 EVENTS: Family[RunOpened | Event] = family(
     RunOpened,
     AgentJoined,
+    AgentAttached,
     AgentLost,
     PortGranted,
     InstructionRefused,

@@ -184,16 +184,23 @@ def reject(state: State, event: CheckpointRejected) -> Decision:
     is_training = state.phase in {Phase.STARTING, Phase.RUNNING}
     if is_training and event.step >= state.terms.last_step:
         return moves.fault(following, reason, at_s=event.at_s)
+    if state.phase is Phase.ATTACHING and event.step >= state.terms.last_step:
+        following = replace(following, reason=following.reason or reason)
     settled, instructions = moves.settle(following)
     return settled, (Say(sentence=reason), *instructions)
 
 
 def interrupt_training(state: State, event: InterruptAsked) -> Decision:
     """Ask the ranks to save and leave."""
+    return ask_to_leave(state, event.signal)
+
+
+def ask_to_leave(state: State, why: str) -> Decision:
+    """Ask the ranks to save and leave."""
     grace_s = state.terms.save_grace_s
     leaving, deadline = armed(
         replace(state, phase=Phase.LEAVING), Deadline.LEAVE, after_s=grace_s + _LEAVE_MARGIN_S
     )
-    said = Say(sentence=f"{event.signal}: the ranks save and leave; once more kills them")
+    said = Say(sentence=f"{why}: the ranks save and leave; once more kills them")
     order = StopGeneration(generation=state.generation, how=StopHow.SAVE, grace_s=grace_s)
     return leaving, (said, order, *deadline)

@@ -14,6 +14,7 @@ from launch.supervisor.events import (
 )
 from launch.supervisor.instructions import (
     AskPort,
+    AttachAgent,
     CloseRun,
     CommitCheckpoint,
     DeleteCheckpoint,
@@ -60,6 +61,8 @@ class Hands:
         match instruction:
             case StartAgent():
                 self._roster.start(instruction.agent_id)
+            case AttachAgent():
+                self._roster.attach(instruction.agent_id)
             case AskPort():
                 order = ReservePort(generation=instruction.generation, port=instruction.port)
                 self._roster.send(instruction.agent_id, order)

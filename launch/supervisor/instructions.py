@@ -18,6 +18,14 @@ class StartAgent(Line):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttachAgent(Line):
+    """Wait for an agent that a dead controller started, and say so when it is gone."""
+
+    KIND: ClassVar[str] = "attach_agent"
+    agent_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskPort(Line):
     """Ask an agent for a port for the generation's rendezvous; None means any."""
 
@@ -93,6 +101,7 @@ class CloseRun(Line):
 
 Instruction = (
     StartAgent
+    | AttachAgent
     | AskPort
     | StartGeneration
     | StopGeneration
@@ -105,6 +114,7 @@ Instruction = (
 
 INSTRUCTIONS: Family[Instruction] = family(
     StartAgent,
+    AttachAgent,
     AskPort,
     StartGeneration,
     StopGeneration,

@@ -192,7 +192,7 @@ def replay(entries: Sequence[Entry]) -> State:
             if not due or due.pop(0) != entry.instruction:
                 raise _disagreement(entry.seq)
         elif isinstance(entry.event, RunOpened):
-            state, instructions = open_run(entry.event)
+            state, instructions = open_run(entry.event, state)
             due = list(instructions)
         elif state is None or due:
             raise _disagreement(entry.seq)

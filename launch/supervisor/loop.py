@@ -56,11 +56,14 @@ class Controller:
         observer: Observer,
         confirm_reign: Callable[[], None],
         hang: HangTerms,
+        before: State | None = None,
+        after_step: int = 0,
     ) -> None:
         self.progress = Progress(world_size=opened.terms.world_size)
         self._stalls = Stalls(hang)
-        self.state, self._first = open_run(opened)
+        self.state, self._first = open_run(opened, before)
         self._opened = opened
+        self._after_step = after_step  # a controller before us has written the rows up to that
         self._journal = journal
         self._metrics = metrics
         self._clock = clock
@@ -73,6 +76,8 @@ class Controller:
     def begin(self, doer: Doer) -> None:
         """Take the run: start the agents."""
         self._doer = doer
+        if self._opened.takes_over is not None:
+            self._follow_generation(self.state.generation, after_step=self._after_step)
         self._is_deciding = True
         self._write(lambda: self._journal.happened(self._opened))
         self._adopt((self.state, self._first))
@@ -96,6 +101,10 @@ class Controller:
         event = event_of(record, agent_id=agent_id, at_s=self._clock.wall_s())
         if event is not None:
             self.post(event)
+
+    def _follow_generation(self, generation: int, *, after_step: int = 0) -> None:
+        self.progress.begin(generation, after_step=after_step)
+        self._stalls.begin(self.state.terms.world_size, at_s=self._clock.monotonic_s())
 
     def _follow(self, record: ToController) -> None:
         """Keep in mind that a rank made progress, or is gone."""
@@ -152,9 +161,7 @@ class Controller:
             if isinstance(instruction, Say):
                 self._tell(partial(self._observer.on_sentence, instruction.sentence))
             if isinstance(instruction, StartGeneration):
-                self.progress.begin(instruction.generation)
-                num_ranks = self.state.terms.world_size
-                self._stalls.begin(num_ranks, at_s=self._clock.monotonic_s())
+                self._follow_generation(instruction.generation)
             self._doer.do(instruction)
 
     def _write_down(self, instructions: tuple[Instruction, ...]) -> None:

@@ -136,8 +136,8 @@ def close(state: State) -> Decision:
 
 def stage(state: State, *, step: int, rank: int) -> Decision:
     """A rank's part is on disk; the last one makes the checkpoint complete."""
-    if step in state.committed or step in state.committing:
-        return state, ()
+    if step in state.committing or step <= (state.resume_step or 0):
+        return state, ()  # told again, or too late to matter
     staged = dict(state.staged)
     parts = staged.pop(step, EMPTY).plus(rank)
     if len(parts) < state.terms.world_size:

@@ -35,6 +35,10 @@ class NumberSet:
         """The set without one; the same when it was not in."""
         return NumberSet(self.bits & ~(1 << number))
 
+    def union(self, others: "NumberSet") -> "NumberSet":
+        """The numbers of both."""
+        return NumberSet(self.bits | others.bits)
+
     def without(self, others: "NumberSet") -> "NumberSet":
         """The set without all of these."""
         return NumberSet(self.bits & ~others.bits)

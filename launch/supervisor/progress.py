@@ -39,12 +39,12 @@ class Progress:
         """Tokens a second of the middle step."""
         return median(self._tokens_per_s) if self._tokens_per_s else None
 
-    def begin(self, generation: int) -> None:
-        """A new generation: steps may come again."""
+    def begin(self, generation: int, *, after_step: int = 0) -> None:
+        """A new generation: steps may come again, those up to `after_step` have their rows."""
         self._generation = generation
         self._steps_of_rank.clear()
         self._reports.clear()
-        self._last_row_step = 0
+        self._last_row_step = after_step
 
     def first_common_step(self, rank: int, line: StepLine) -> int | None:
         """The step that all ranks have now done, told once: when the last of them has done one."""
@@ -81,6 +81,7 @@ class MetricsFile:
     """Appends rows to `metrics.jsonl`; an OSError says that the storage does not take them."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def append(self, row: StepRow) -> None:
@@ -97,6 +98,14 @@ class MetricsFile:
             "at_s": round(row.at_s, 6),
         }
         os.write(self._file, json.dumps(content).encode() + b"\n")
+
+    def last_step(self, generation: int) -> int:
+        """The last step of a generation that has a row; 0 when none has. A torn row is none."""
+        for line in reversed(self._path.read_bytes().split(b"\n")[:-1]):
+            row = json.loads(line)
+            if row["generation"] == generation:
+                return int(row["step"])
+        return 0
 
     def close(self) -> None:
         """Write no more."""

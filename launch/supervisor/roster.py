@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from launch.clock import Clock
-from launch.supervisor.events import AgentJoined, AgentLost, AgentPlace, Event
+from launch.supervisor.events import AgentAttached, AgentJoined, AgentLost, AgentPlace, Event
 from launch.transport.link import Address, Link
 from launch.transport.processes import StartError
 from launch.transport.reactor import Reactor
@@ -63,6 +63,11 @@ class AgentStarter(Protocol):
             StartError: it cannot be started.
         """
 
+    def adopt(
+        self, call: AgentCall, *, reactor: Reactor, ended: Callable[[str], None]
+    ) -> AgentProcess:
+        """Watch an agent that a dead controller started; `ended` follows where there is none."""
+
 
 @dataclass(slots=True, kw_only=True)
 class _Seat:
@@ -73,6 +78,7 @@ class _Seat:
     link: Link | None = None
     beat: Beat | None = None
     is_lost: bool = True
+    is_attaching: bool = False  # a dead controller started it: it may come back with ranks
     is_wanted: bool = False  # a new life is to begin when the old process has ended
 
 
@@ -134,8 +140,18 @@ class Roster:
         if seat.process is None:
             self._start_now(seat)
             return
-        seat.is_wanted = True
+        seat.is_wanted = seat.is_lost = True
         seat.process.kill()
+
+    def attach(self, agent_id: int) -> None:
+        """Wait for an agent that a dead controller started, as long as it lives."""
+        seat = self._seats[agent_id]
+        seat.is_lost, seat.is_attaching = False, True
+        seat.process = self._starter.adopt(
+            seat.call,
+            reactor=self._reactor,
+            ended=lambda reason: self._on_end(seat, reason),
+        )
 
     def send(self, agent_id: int, record: ToAgent) -> None:
         """Send to an agent; to one that is gone nothing is sent, and its loss is known."""
@@ -206,7 +222,7 @@ class Roster:
             self._lose(seat, f"connection {reason}")
 
     def _start_now(self, seat: _Seat) -> None:
-        seat.is_lost = False
+        seat.is_lost = seat.is_attaching = False
         try:
             seat.process = self._starter.start(
                 seat.call,
@@ -230,6 +246,8 @@ class Roster:
         seat = self._seats.get(hello.agent_id)
         if seat is None or link in self._seat_of:
             link.close(f"hello of agent {hello.agent_id}, which is not awaited")
+        elif seat.is_attaching and not seat.is_lost and seat.link is None:
+            self._take_back(seat, link, hello)
         elif seat.is_lost or seat.link is not None or hello.ranks:
             link.close("this life of the agent is over")
             self._lose(seat, "it came back in the middle of a life")
@@ -245,10 +263,26 @@ class Roster:
                 )
             )
 
+    def _take_back(self, seat: _Seat, link: Link, hello: Hello) -> None:
+        """An agent came back; after its welcome it tells again what it had to say."""
+        seat.is_attaching = False
+        seat.link, self._seat_of[link] = link, seat
+        link.send(self._welcome)
+        self._owner.post(
+            AgentAttached(
+                at_s=self._clock.wall_s(),
+                agent_id=hello.agent_id,
+                host=hello.host,
+                pid=hello.pid,
+                generation=hello.generation,
+                ranks=hello.ranks,
+            )
+        )
+
     def _lose(self, seat: _Seat, reason: str) -> None:
         if seat.is_lost:
             return
-        seat.is_lost = True
+        seat.is_lost, seat.is_attaching = True, False
         seat.beat = None
         if seat.link is not None:
             link, seat.link = seat.link, None

@@ -13,6 +13,7 @@ from launch.supervisor.verdict import Verdict
 class Phase(StrEnum):
     """What a run waits for; see docs/supervisor.md."""
 
+    ATTACHING = "attaching"
     GATHERING = "gathering"
     RESERVING = "reserving"
     STARTING = "starting"
@@ -45,7 +46,9 @@ class State:
 
     `alive` are ranks told to start and not known to be gone, `staged` has the ranks whose part of a
     step's checkpoint is on disk, `committing` and `committed` are steps, `blamed` are agents whose
-    loss the budget has paid for since the last start. `guilty` is the rank whose exit ended the
+    loss the budget has paid for since the last start. While a new controller takes over, `left_in`
+    is the phase of its predecessor, `missing` are agents that did not come back, `unstarted` those
+    that had no ranks of this generation. `guilty` is the rank whose exit ended the
     run, and `tail` its last lines.
     """
 
@@ -63,6 +66,10 @@ class State:
     restarts_spent: int = 0
     restarts: tuple[Restart, ...] = ()
     deadline_serial: int = 0
+    opened_at_s: float = 0.0
+    left_in: Phase = Phase.GATHERING
+    missing: NumberSet = EMPTY
+    unstarted: NumberSet = EMPTY
     verdict: Verdict | None = None
     reason: str = ""
     guilty: int | None = None

@@ -19,11 +19,13 @@ does, the program is wrong and says so.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from launch.supervisor import endings, handlers
+from launch.supervisor import endings, handlers, takeover
 from launch.supervisor.events import (
+    AgentAttached,
     AgentJoined,
     AgentLost,
     CheckpointCommitted,
@@ -64,9 +66,12 @@ class InvalidTransition(Exception):
         super().__init__("\n".join(lines))
 
 
-def open_run(opened: RunOpened) -> Decision:
-    """The state in which a controller's reign begins."""
+def open_run(opened: RunOpened, before: State | None = None) -> Decision:
+    """The state in which a controller's reign begins; `before` is how the last one left the run."""
+    if opened.takes_over is not None and before is not None:
+        return takeover.take_over(replace(before, opened_at_s=opened.at_s), opened)
     state = State(
+        opened_at_s=opened.at_s,
         terms=opened.terms,
         phase=Phase.GATHERING,
         generation=opened.generation,
@@ -100,13 +105,18 @@ def is_stale(state: State, event: Event) -> bool:
 
 def _rows() -> Mapping[type[Happening], Mapping[Phase, Handler]]:
     """The table as it is read: for each event, what it means in each phase."""
-    h, e = handlers, endings
-    gathering, reserving, starting, running, stopping, leaving, ending, _ = Phase
+    h, e, t = handlers, endings, takeover
+    attaching, gathering, reserving, starting, running, stopping, leaving, ending, _ = Phase
     training = (starting, running)
-    with_ranks = (starting, running, stopping, leaving)
+    with_ranks = (attaching, starting, running, stopping, leaving)
     return {
         AgentJoined: {gathering: h.join, stopping: h.join, leaving: h.note, ending: h.note},
+        AgentAttached: {
+            attaching: t.attach,
+            **dict.fromkeys((stopping, leaving, ending), t.attach_late),
+        },
         AgentLost: {
+            attaching: t.lose_in_attach,
             **dict.fromkeys((gathering, reserving), h.lose_before_start),
             **dict.fromkeys(training, h.lose_in_training),
             stopping: e.lose_in_stop,
@@ -116,20 +126,23 @@ def _rows() -> Mapping[type[Happening], Mapping[Phase, Handler]]:
         PortGranted: {gathering: h.note, reserving: h.start},
         InstructionRefused: {
             gathering: h.note,
-            **dict.fromkeys((reserving, starting, stopping), e.refuse_instruction),
+            **dict.fromkeys((attaching, reserving, starting, stopping), e.refuse_instruction),
             leaving: e.refuse_in_leave,
             ending: e.refuse_in_end,
         },
-        RankStarted: dict.fromkeys((starting, stopping, leaving, ending), h.note),
+        RankStarted: dict.fromkeys((gathering, *with_ranks, ending), h.note),
         RanksStepping: {
             starting: h.step,
-            **dict.fromkeys((stopping, leaving, ending), h.note),
+            **dict.fromkeys((attaching, running, stopping, leaving, ending), h.note),
         },
-        RankStaged: {**dict.fromkeys(with_ranks, h.stage), ending: h.note},
-        RankFinished: {**dict.fromkeys(with_ranks, h.finish), ending: h.note},
-        RankLeft: {**dict.fromkeys(with_ranks, h.leave), ending: h.note},
-        RankRefused: {**dict.fromkeys(with_ranks, e.refuse), ending: h.note},
+        # While agents gather, one that has just come back may still tell of the generation before.
+        RankStaged: {**dict.fromkeys(with_ranks, h.stage), gathering: h.note, ending: h.note},
+        RankFinished: {**dict.fromkeys(with_ranks, h.finish), gathering: h.note, ending: h.note},
+        RankLeft: {**dict.fromkeys(with_ranks, h.leave), gathering: h.note, ending: h.note},
+        RankRefused: {**dict.fromkeys((gathering, *with_ranks), e.refuse), ending: h.note},
         RankExited: {
+            gathering: h.note,
+            attaching: t.exit_in_attach,
             **dict.fromkeys(training, h.exit_in_training),
             **dict.fromkeys((stopping, ending), e.exit_in_stop),
             leaving: e.exit_in_leave,
@@ -144,9 +157,11 @@ def _rows() -> Mapping[type[Happening], Mapping[Phase, Handler]]:
         InterruptAsked: {
             **dict.fromkeys(training, h.interrupt_training),
             **dict.fromkeys((gathering, reserving, stopping, leaving), e.interrupt),
+            attaching: t.interrupt_attach,
             ending: h.note,
         },
         DeadlinePassed: {
+            attaching: t.miss_attach,
             gathering: h.miss_agents,
             reserving: h.miss_port,
             **dict.fromkeys((stopping, ending), e.miss_stop),

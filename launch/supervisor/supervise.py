@@ -16,7 +16,7 @@ from launch.supervisor.desk import RunDesk
 from launch.supervisor.events import AgentPlace, InterruptAsked, RunOpened, RunTerms
 from launch.supervisor.hands import Hands
 from launch.supervisor.instructions import AskPort
-from launch.supervisor.journal import Decided, History, Journal
+from launch.supervisor.journal import Decided, History, Journal, replay
 from launch.supervisor.loop import Controller
 from launch.supervisor.observer import Observer
 from launch.supervisor.orders import Orders
@@ -25,8 +25,9 @@ from launch.supervisor.progress import MetricsFile
 from launch.supervisor.reception import Reception
 from launch.supervisor.roster import AgentCall, AgentStarter, Roster
 from launch.supervisor.run_state import State
+from launch.supervisor.takeover import TAKEN_OVER
 from launch.supervisor.verdict import Verdict
-from launch.transport.link import Address, listen
+from launch.transport.link import Address, can_listen, listen
 from launch.transport.reactor import Reactor
 from launch.wire import Welcome
 from orchestrator.errors import HostError, StorageError
@@ -60,17 +61,19 @@ def supervise(
             reactor=Reactor(),
             epoch=directory.take_epoch(),
         )
-        controller = reign.controller(files, observer)
+        before = reign.before(files.journal.before)
+        controller = reign.controller(files, observer, before)
         roster = reign.roster(starter, controller)
         try:
             orders = reign.orders()
-            reign.listen(roster, controller, orders)
+            reign.listen(roster, controller, orders, same_door=before is not None)
             reign.obey_signals(controller)
             controller.begin(reign.hands(controller, roster, orders))
             started_s = reign.clock.monotonic_s()
             reign.reactor.run()
         finally:
-            roster.kill_all()
+            if not directory.is_superseded(reign.epoch):  # else they are another's
+                roster.kill_all()
             reign.reactor.close()
         return reign.outcome(controller, wall_s=reign.clock.monotonic_s() - started_s)
 
@@ -119,7 +122,24 @@ class _Reign:
             for i, (host, first) in enumerate(zip(hosts, first_ranks, strict=False))
         )
 
-    def controller(self, files: _Files, observer: Observer) -> Controller:
+    def before(self, history: History) -> State | None:
+        """How a dead controller left the run, when its agents can find us; None to begin anew.
+
+        They dial where it listened, with the secret it had, so we must be able to be there.
+        """
+        try:
+            state, reign = replay(history.entries), self.directory.reign()
+        except StorageError:
+            return None
+        if state.phase not in TAKEN_OVER or state.terms != self._terms() or reign is None:
+            return None
+        is_same_host = reign.address == self.request.controller_host
+        door = Address(host=reign.address, port=reign.port)
+        if not is_same_host or self.directory.read_secret() is None or not can_listen(door):
+            return None
+        return state
+
+    def controller(self, files: _Files, observer: Observer, before: State | None) -> Controller:
         """The one who decides."""
         opened = RunOpened(
             at_s=self.clock.wall_s(),
@@ -129,6 +149,7 @@ class _Reign:
             checkpoints=self.directory.committed_steps(),
             run_name=self.request.run_name,
             log_folder=self.request.ranks.log_folder,
+            takes_over=None if before is None else before.generation,
         )
         return Controller(
             opened=opened,
@@ -138,6 +159,8 @@ class _Reign:
             observer=observer,
             confirm_reign=self._confirm,
             hang=self.request.supervision.hang,
+            before=before,
+            after_step=0 if before is None else files.metrics.last_step(before.generation),
         )
 
     def roster(self, starter: AgentStarter, controller: Controller) -> Roster:
@@ -169,12 +192,20 @@ class _Reign:
             post=controller.post,
         )
 
-    def listen(self, roster: Roster, controller: Controller, orders: Orders) -> None:
-        """Open the controller's port, and tell the roster where its agents shall dial."""
+    def listen(
+        self, roster: Roster, controller: Controller, orders: Orders, *, same_door: bool
+    ) -> None:
+        """Open the controller's port, and tell the roster where its agents shall dial.
+
+        Through the `same_door`, with the same secret, come the agents of a dead controller.
+        """
         desk = RunDesk(controller=controller, orders=orders, epoch=self.epoch, clock=self.clock)
         reception = Reception(roster=roster, desk=desk)
         host, port = self.request.controller_host, self.request.controller_port
-        secret = self.directory.make_secret()
+        reign = self.directory.reign() if same_door else None
+        secret = self.directory.read_secret() if same_door else None
+        port = port if reign is None else reign.port
+        secret = secret or self.directory.make_secret()
         try:
             address = Address(host=host, port=port or _ANY_PORT)
             port = listen(self.reactor, address=address, secret=secret, owner=reception)

@@ -144,6 +144,16 @@ def _dial(reactor: Reactor, address: Address, secret: str, *, inbox: "_Inbox[L]"
     reactor.spawn(connect())
 
 
+def can_listen(address: Address) -> bool:
+    """Whether a port can be had that a dead controller may have left."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        socket.create_server((address.host, address.port), family=family).close()
+    except OSError:
+        return False
+    return True
+
+
 @dataclass(slots=True)
 class Reserved:
     """A port that is ours as long as the socket is bound; it listens to nothing."""

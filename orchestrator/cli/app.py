@@ -21,6 +21,7 @@ from orchestrator.cli import (
     logs,
     model_cards,
     plan,
+    resume,
     runs,
     schedule,
     schema,
@@ -50,6 +51,7 @@ app.command("launch")(launch.launch)
 app.command("runs")(runs.runs)
 app.command("logs")(logs.logs)
 app.command("stop")(stop.stop)
+app.command("resume")(resume.resume)
 app.command("show")(show.show)
 app.command("score")(score.score)
 app.command("calibrate")(calibrate.calibrate)

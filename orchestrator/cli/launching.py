@@ -109,6 +109,20 @@ def launched(start: Prepared, *, run_dir: Path | None, console: Console) -> RunO
         raise Interrupted(what="interrupted before any rank was started") from None
 
 
+def resumed(start: Prepared, *, directory: RunDirectory, console: Console) -> RunOutcome:
+    """Go on with the run of a directory, supervise it to its end and return what it came to.
+
+    Raises:
+        HostError, StorageError: another controller is at work on it, or it cannot be read.
+    """
+    console.print(f"run directory: {directory.path}", soft_wrap=True)
+    try:
+        with TrainingView(console, last_step=start.request.last_step) as view:
+            return start.launcher.resume(start.request, directory, view)
+    except KeyboardInterrupt:
+        raise Interrupted(what="interrupted before the run was taken over") from None
+
+
 def _take_back(directory: RunDirectory) -> None:
     """Remove the run directory that we just made, if no rank was ever started in it."""
     if not any(directory.logs.glob("generation-*")):

@@ -54,7 +54,8 @@ def main() -> int:
     is_there = (directory / "journal.jsonl").exists()
     try:
         run = RunDirectory.reopen(directory) if is_there else RunDirectory.create(directory)
-        outcome = LAUNCHER.submit(request, run, Teller(None))
+        begin = LAUNCHER.resume if is_there else LAUNCHER.submit
+        outcome = begin(request, run, Teller(None))
     except LlmorchError as error:
         tell(what="error", message=str(error))
         return error.exit_code

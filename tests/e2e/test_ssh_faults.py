@@ -239,3 +239,23 @@ def test_in_every_order(bed: Testbed, folder: Path, first: str, second: str, whe
 
 def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.slow_e2e
+def test_ranks_on_four_hosts_train_on_while_the_controller_is_killed(
+    bed: Testbed, folder: Path
+) -> None:
+    rules = {"lease_s": 60.0}
+    with toy(bed, folder, steps=1500, supervision=rules) as run:
+        run.until_step(30)
+        ranks = {host.name: run.ranks(host.name) for host in bed.hosts}
+        kill_controller(run, "")
+        with toy(bed, folder, steps=1500, supervision=rules) as resumed:
+            resumed.until_sentence("all agents are back")
+            after = {host.name: resumed.ranks(host.name) for host in bed.hosts}
+            code = resumed.end()
+
+            assert after == ranks
+            assert code == 0, resumed.told[-5:]
+            assert (resumed.outcome["generations"], resumed.outcome["restarts"]) == (1, [])
+            assert bed.is_clean(within_s=GONE_S)

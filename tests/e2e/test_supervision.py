@@ -4,11 +4,12 @@ import json
 import os
 import signal
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from launch.supervisor.events import RankExited, RankFinished, RanksHung
+from launch.supervisor.events import RankExited, RankFinished, RanksHung, RankStarted
 from launch.supervisor.instructions import AskPort, StartGeneration
 from launch.supervisor.run_state import Phase
 from tests.e2e.supervised import ToyRun, all_end
@@ -345,3 +346,36 @@ def test_a_stopped_process_is_named_wherever_it_stood(folder) -> None:
         (hung,) = run.events(RanksHung)
         assert code == 0
         assert (hung.rank, hung.why) == (0, "its process is stopped")
+
+
+def test_ranks_train_on_while_controllers_are_killed_and_resumed(folder) -> None:
+    """Kill -9 at four places of a run; each next controller finds the same ranks at work."""
+    steps = 1500
+    changes = {"steps": steps, "slots": 2, "supervision": {"lease_s": 60.0}}
+    with ExitStack() as all_controllers:
+        run = all_controllers.enter_context(ToyRun(folder, *SAVING, **changes))
+        run.until_step(30)
+        ranks = {run.rank_pid(0), run.rank_pid(1)}
+        for step in (60, 90, 120):
+            kill_controller(run)
+            run = all_controllers.enter_context(ToyRun(folder, *SAVING, **changes))
+            run.until_sentence("all agents are back")
+            run.until_step(step)
+        kill_controller(run)
+        run = all_controllers.enter_context(ToyRun(folder, *SAVING, **changes))
+        code = run.end()
+
+        assert code == 0
+        assert (run.outcome["generations"], run.outcome["restarts"]) == (1, [])
+        assert {event.pid for event in run.events(RankStarted)} == ranks
+        assert run.outcome["last_loss"] == 10.0 / steps
+        rows = [row["step"] for row in run.metrics()]
+        assert rows == sorted(set(rows))
+        assert rows[-1] == steps
+        assert run.replayed().phase is Phase.ENDED
+        assert all_end(run.pids(), within_s=0.0)
+
+
+def kill_controller(run: ToyRun) -> None:
+    run.process.kill()
+    run.process.wait()

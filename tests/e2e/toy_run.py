@@ -80,10 +80,10 @@ def main() -> int:
     request = toy_request(given, toy_arguments)
     try:
         directory = Path(path)
-        run = (
-            RunDirectory.reopen(directory) if directory.exists() else RunDirectory.create(directory)
-        )
-        outcome = LAUNCHER.submit(request, run, teller)
+        is_there = directory.exists()
+        run = RunDirectory.reopen(directory) if is_there else RunDirectory.create(directory)
+        begin = LAUNCHER.resume if is_there else LAUNCHER.submit
+        outcome = begin(request, run, teller)
     except LlmorchError as error:
         tell(what="error", message=str(error))
         return error.exit_code

@@ -28,3 +28,9 @@ class FakeStarter:
             raise StartError(program="python3", why=self.problem)
         self.started.append(FakeAgentProcess(ended))
         return self.started[-1]
+
+    def adopt(self, call: AgentCall, *, reactor: object, ended: Callable) -> FakeAgentProcess:
+        del reactor
+        self.calls.append(call)
+        self.started.append(FakeAgentProcess(ended))
+        return self.started[-1]

@@ -11,6 +11,7 @@ from itertools import count
 from typing import TypeVar
 
 from launch.supervisor.events import (
+    AgentAttached,
     AgentJoined,
     AgentLost,
     AgentPlace,
@@ -35,6 +36,7 @@ from launch.supervisor.events import (
 )
 from launch.supervisor.instructions import (
     AskPort,
+    AttachAgent,
     CloseRun,
     CommitCheckpoint,
     DeleteCheckpoint,
@@ -45,9 +47,10 @@ from launch.supervisor.instructions import (
     StartGeneration,
     StopGeneration,
 )
-from launch.supervisor.journal import Decided, Happened
+from launch.supervisor.journal import Decided, Happened, replay
 from launch.supervisor.run_state import Phase
 from launch.supervisor.state import handle, is_stale, open_run
+from launch.supervisor.takeover import TAKEN_OVER
 from launch.wire import StopHow
 
 Order = TypeVar("Order", bound=Instruction)
@@ -92,6 +95,9 @@ class FakeAgent:
     place: AgentPlace
     is_present: bool = False
     is_coming: bool = False
+    is_attaching: bool = False
+    generation: int = 0  # of the last order it got
+    told: list[Event] = field(default_factory=list)  # of that generation, to be told again
     ranks: dict[int, FakeRank] = field(default_factory=dict)
     says: deque[Event | Stepped] = field(default_factory=deque)
 
@@ -123,6 +129,8 @@ class FakeWorld:
         self.starts_since_commit = 0
         self.agent_starts_since_commit = 0
         self.closed: CloseRun | None = None
+        self.doom: tuple[int, int] | None = None  # instructions written, and done, before death
+        self.takeovers = 0
         opened = RunOpened(at_s=self.now(), epoch=1, terms=terms, generation=0, checkpoints=())
         self.entries: list = [Happened(seq=1, event=opened, is_stale=False)]
         self.state, instructions = open_run(opened)
@@ -160,18 +168,68 @@ class FakeWorld:
         stale = is_stale(self.state, event)
         self.entries.append(Happened(seq=len(self.entries) + 1, event=event, is_stale=stale))
         self.state, instructions = handle(self.state, event)
+        if self.doom is not None and not stale:
+            self._die(instructions)
+            return
         self._carry_out(instructions)
 
-    def choices(self) -> list[Choice]:
+    def _die(self, instructions: tuple[Instruction, ...]) -> None:
+        """The controller dies while it writes instructions, or while it carries them out."""
+        (written, done), self.doom = self.doom, None
+        if written < len(instructions):
+            instructions, done = instructions[:written], 0
+        for order in instructions:
+            self.entries.append(Decided(seq=len(self.entries) + 1, instruction=order))
+        for order in instructions[:done]:
+            self._do(order)
+        if self.closed is None:  # else it had said its last word
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Another controller reads the journal and goes on."""
+        before = replay(self.entries)
+        assert before == self.state
+        self.takeovers += 1
+        self.deadline, unfinished = None, self.commits
+        self.commits = []
+        goes_on = before.phase in TAKEN_OVER
+        for order in unfinished[: self.takeovers % 2]:  # some were done and nobody could say so
+            self.stored.add(order.step)
+        for agent in self.agents.values():
+            agent.says.clear()
+            agent.is_present = False
+            if not goes_on:  # StartAgent kills what is left of them
+                self._forget(agent)
+        if before.phase is Phase.ENDED:
+            self.closed = CloseRun(verdict=before.verdict, reason=before.reason)
+            self.stored &= set(before.committed)  # what an ended run did not delete is only space
+            return
+        opened = RunOpened(
+            at_s=self.now(),
+            epoch=1 + self.takeovers,
+            terms=self.terms,
+            generation=before.generation,
+            checkpoints=tuple(sorted(self.stored)),
+            takes_over=before.generation if goes_on else None,
+        )
+        self.entries.append(Happened(seq=len(self.entries) + 1, event=opened, is_stale=False))
+        self.state, instructions = open_run(opened, before)
+        self._carry_out(instructions)
+
+    def choices(self) -> list[Choice]:  # noqa: C901 - a table of words
         """What could happen now."""
         found = [Choice("interrupt", is_fault=True), Choice("storage fails", is_fault=True)]
         if self.deadline is not None:
             found.append(Choice("deadline passes", is_fault=True))
         if self.commits:
-            found += [Choice("commit"), Choice("reject", is_fault=True)]
+            is_done = self.commits[0].step in self.stored  # by a controller that died of it
+            found += [Choice("commit")] + [Choice("reject", is_fault=True)] * (not is_done)
         for i, agent in self.agents.items():
-            if agent.is_coming:
+            if agent.is_coming and not agent.is_attaching:
                 found += [Choice(f"join {i}"), Choice(f"fail to join {i}", is_fault=True)]
+            if agent.is_attaching:
+                found.append(Choice(f"attach {i}"))
+                found.append(Choice(f"vanish-agent {i}", is_fault=True))
             if agent.is_present:
                 found.append(Choice(f"lose {i}", is_fault=True))
             if agent.says:
@@ -180,7 +238,9 @@ class FakeWorld:
                 found += [Choice(f"go on {rank.rank}")] * (rank.is_killed or not self.is_broken)
                 found += [Choice(f"vanish {rank.rank}", is_fault=True)] * (not rank.is_killed)
                 found += [Choice(f"crash {rank.rank}", is_fault=True)] * (not rank.is_killed)
-                found += [Choice(f"hang {rank.rank}", is_fault=True)] * (not rank.is_killed)
+                is_seen = self.state.phase is not Phase.ATTACHING  # else it is seen afterwards
+                hangs = is_seen and not rank.is_killed
+                found += [Choice(f"hang {rank.rank}", is_fault=True)] * hangs
                 found += [Choice(f"refuse {rank.rank}", is_fault=True)] * (rank.step == 0)
         return found
 
@@ -203,6 +263,10 @@ class FakeWorld:
                         at_s=self.now(), generation=order.generation, step=order.step, reason="hole"
                     )
                 )
+            case "attach", agent:
+                self._attach(self.agents[int(agent)])
+            case "vanish-agent", agent:
+                self._lose(self.agents[int(agent)])
             case "join", agent:
                 self._join(self.agents[int(agent)])
             case (("fail to join" | "lose"), agent):
@@ -236,6 +300,24 @@ class FakeWorld:
             CheckpointCommitted(at_s=self.now(), generation=order.generation, step=order.step)
         )
 
+    def _attach(self, agent: FakeAgent) -> None:
+        agent.is_attaching = False
+        if not (agent.is_coming or agent.generation or agent.told or agent.ranks):
+            self._lose(agent)  # there is none
+            return
+        agent.is_coming, agent.is_present = False, True
+        agent.says.extend(agent.told)
+        self.post(
+            AgentAttached(
+                at_s=self.now(),
+                agent_id=agent.place.agent_id,
+                host="h",
+                pid=1,
+                generation=agent.generation,
+                ranks=tuple(agent.ranks),
+            )
+        )
+
     def _join(self, agent: FakeAgent) -> None:
         agent.is_coming, agent.is_present = False, True
         self.post(AgentJoined(at_s=self.now(), agent_id=agent.place.agent_id, host="h", pid=1))
@@ -246,7 +328,9 @@ class FakeWorld:
 
     def _forget(self, agent: FakeAgent) -> None:
         self.is_broken |= bool(agent.ranks)
-        agent.is_coming = agent.is_present = False
+        agent.is_coming = agent.is_present = agent.is_attaching = False
+        agent.generation = 0
+        agent.told.clear()
         agent.ranks.clear()
         agent.says.clear()
 
@@ -303,7 +387,11 @@ class FakeWorld:
         self._say(agent, RankExited, rank=rank.rank, tail=(), **ended)
 
     def _say(self, agent: FakeAgent, kind: type, **facts) -> None:
-        agent.says.append(kind(at_s=self.now(), generation=self.generation, **facts))
+        said = kind(at_s=self.now(), generation=self.generation, **facts)
+        if kind is not PortGranted:
+            agent.told.append(said)
+        if not agent.is_attaching:  # else it is told with the rest
+            agent.says.append(said)
 
     def _carry_out(self, instructions: tuple[Instruction, ...]) -> None:
         for order in instructions:
@@ -315,6 +403,8 @@ class FakeWorld:
         match order:
             case StartAgent():
                 self._start_agent(self.agents[order.agent_id])
+            case AttachAgent():
+                self.agents[order.agent_id].is_attaching = True
             case AskPort():
                 self._answer_port(self.agents[order.agent_id], order)
             case StartGeneration():
@@ -337,24 +427,18 @@ class FakeWorld:
     def _start_agent(self, agent: FakeAgent) -> None:
         assert not agent.is_present, "an agent was started that is here"
         self.agent_starts_since_commit += 1
+        self._forget(agent)  # whatever was left of it is killed first
         agent.is_coming = True
 
     def _answer_port(self, agent: FakeAgent, order: AskPort) -> None:
         self.generation = order.generation
         if order.port is not None:
-            self._refuse(agent, order.generation, f"port {order.port} is in use")
+            self._refuse(agent, f"port {order.port} is in use")
             return
         self._say(agent, PortGranted, port=next(self._ports))
 
-    def _refuse(self, agent: FakeAgent, generation: int, reason: str) -> None:
-        agent.says.append(
-            InstructionRefused(
-                at_s=self.now(),
-                generation=generation,
-                agent_id=agent.place.agent_id,
-                reason=reason,
-            )
-        )
+    def _refuse(self, agent: FakeAgent, reason: str) -> None:
+        self._say(agent, InstructionRefused, agent_id=agent.place.agent_id, reason=reason)
 
     def _start_generation(self, order: StartGeneration) -> None:
         alive = [rank for agent in self.agents.values() for rank in agent.ranks]
@@ -362,12 +446,15 @@ class FakeWorld:
         assert not self.commits, "a generation starts while a checkpoint is being committed"
         assert order.resume_step == max(self.stored, default=None), "not the latest checkpoint"
         self.starts_since_commit += 1
-        assert self.starts_since_commit <= self.terms.max_restarts + 1, "over budget"
+        most = self.terms.max_restarts + 1 + self.takeovers
+        assert self.starts_since_commit <= most, "over budget"
         self.parts, self.stepping, self.is_broken = {}, set(), False
         for agent in self.agents.values():
             assert agent.is_present, "ranks start on a host without an agent"
+            agent.generation = order.generation
+            agent.told.clear()
             if agent.place.agent_id in self.cannot_start:
-                self._refuse(agent, order.generation, "cannot start python: no such file")
+                self._refuse(agent, "cannot start python: no such file")
                 continue
             for rank in sorted(agent.place.ranks):
                 agent.ranks[rank] = FakeRank(rank=rank, step=order.resume_step or 0)

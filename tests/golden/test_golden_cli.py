@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator import api
 
-COMMANDS = ["plan", "validate", "launch", "show", "schema", "runs", "logs", "stop"]
+COMMANDS = ["plan", "validate", "launch", "show", "schema", "runs", "logs", "stop", "resume"]
 
 
 def test_help_lists_the_commands(llmorch, golden):

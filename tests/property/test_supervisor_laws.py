@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from launch.supervisor.events import (
     EVENTS,
+    AgentAttached,
     AgentJoined,
     AgentLost,
     CheckpointCommitted,
@@ -64,6 +65,7 @@ FAULTS = (
     "vanish",
     "hang",
     "refuse",
+    "vanish-agent",
 )
 
 
@@ -79,9 +81,12 @@ def worlds(draw) -> FakeWorld:
     world = FakeWorld(terms, cannot_start=cannot_start)
     kinds = draw(st.sets(st.sampled_from(FAULTS), max_size=3))
     picks = st.tuples(st.integers(0, 3), st.integers(0, 1_000))
+    dies = draw(st.sampled_from((0, 0, 2)))  # how often the controller may be killed, in tenths
     for mood, pick in draw(st.lists(picks, min_size=20, max_size=200)):
         if world.is_over:
             break
+        if pick % 10 < dies:
+            world.doom = (pick // 10 % 7, pick // 70 % 7)
         choices = _choices(world, kinds=kinds, wants_fault=mood == 0)
         world.happen(choices[pick % len(choices)])
     return world
@@ -123,7 +128,7 @@ def test_restarts_stay_in_the_budget_between_checkpoints(world: FakeWorld) -> No
     assert world.state.restarts_spent <= most
     # An agent's first loss in a fault is part of that fault: it starts each agent once for free.
     agents = len(world.terms.agents)
-    assert world.agent_starts_since_commit <= agents * (most + 2) + most
+    assert world.agent_starts_since_commit <= (agents * (most + 2) + most) * (1 + world.takeovers)
 
 
 @settings(max_examples=200, deadline=None)
@@ -152,6 +157,9 @@ def test_a_run_without_faults_starts_one_generation_and_finishes() -> None:
 
 EXAMPLES = {
     "agent_joined": AgentJoined(at_s=1, agent_id=0, host="h", pid=1),
+    "agent_attached": AgentAttached(
+        at_s=1, agent_id=0, host="h", pid=1, generation=1, ranks=(0, 1)
+    ),
     "agent_lost": AgentLost(at_s=1, agent_id=0, reason="gone"),
     "port_granted": PortGranted(at_s=1, generation=1, port=4),
     "instruction_refused": InstructionRefused(at_s=1, generation=1, agent_id=0, reason="no"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.supervisor.events import AgentJoined, AgentLost, AgentPlace, Event
+from launch.supervisor.events import AgentAttached, AgentJoined, AgentLost, AgentPlace, Event
 from launch.supervisor.roster import AgentCall, Roster
 from launch.transport.link import Address
 from launch.wire import (
@@ -281,4 +281,34 @@ def test_a_log_that_cannot_be_written_does_not_let_a_stranger_end_the_run(scene)
 
     scene.roster.refused("10.0.0.9:1: wrong proof")
 
+    assert scene.owner.events == []
+
+
+def test_an_agent_of_a_dead_controller_is_taken_back_with_its_ranks(scene) -> None:
+    scene.roster.attach(1)
+
+    link = scene.connect(1, ranks=(2, 3))
+
+    assert link.sent == [WELCOME]
+    (back,) = scene.owner.events
+    assert isinstance(back, AgentAttached)
+    assert (back.agent_id, back.ranks) == (1, (2, 3))
+
+
+def test_an_agent_that_nobody_finds_is_lost(scene) -> None:
+    scene.roster.attach(1)
+
+    scene.starter.started[0].end("it is gone")
+
+    assert scene.owner.kinds() == ["agent_lost"]
+
+
+def test_an_agent_that_came_too_late_to_be_taken_back_is_turned_away(scene) -> None:
+    scene.roster.attach(1)
+    scene.roster.start(1)
+
+    link = scene.connect(1, ranks=(2, 3))
+
+    assert link.closed_because == "this life of the agent is over"
+    assert scene.starter.started[0].is_killed
     assert scene.owner.events == []

@@ -91,6 +91,21 @@ class SshAgents:
         self._queue.enter(agent.begin)
         return agent
 
+    def adopt(
+        self, call: AgentCall, *, reactor: Reactor, ended: Callable[[str], None]
+    ) -> "SshAgent":
+        """Look for an agent that another controller started; `ended` is called once it is gone."""
+        agent = SshAgent(
+            call=call,
+            start=self._start,
+            host=self._hosts[call.place.agent_id],
+            queue=self._queue,
+            reactor=reactor,
+            ended=ended,
+        )
+        self._queue.enter(agent.look)
+        return agent
+
 
 class SshAgent:
     """One life of an agent on another host."""
@@ -129,6 +144,14 @@ class SshAgent:
             return
         self._sight = Sight.CONNECTING
         self._session = self._run(self._start_text(), self._on_start_end)
+
+    def look(self) -> None:
+        """Look for it; there is a place for the connection."""
+        self._holds_place = True
+        if self._sight is not Sight.QUEUED:
+            self._leave_queue()
+            return
+        self._look()
 
     def kill(self) -> None:
         """Kill it and its ranks on its host."""
@@ -180,6 +203,7 @@ class SshAgent:
         )
 
     def _on_watch_end(self, status: ExitStatus, last_line: str) -> None:
+        self._leave_queue()
         match self._sight:
             case Sight.LOOKING | Sight.SEEN if status.exit_code == GONE:
                 self._end("it is gone")

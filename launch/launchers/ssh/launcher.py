@@ -56,6 +56,16 @@ class SshLauncher:
         agents = SshAgents(start, request.hosts)
         return supervise(request, directory=directory, starter=agents, observer=observer)
 
+    def resume(
+        self, request: LaunchRequest, directory: RunDirectory, observer: Observer
+    ) -> RunOutcome:
+        """Go on with a run: no host is looked at first, for its own ranks may be at work there."""
+        if request.ssh is None:
+            raise HostError(host="launch", problem="the request does not say how to reach hosts")
+        _allow_descriptors(len(request.hosts))
+        agents = SshAgents(request.ssh, request.hosts)
+        return supervise(request, directory=directory, starter=agents, observer=observer)
+
 
 def _run_first(
     request: LaunchRequest, start: SshStart, directory: RunDirectory, number: int
