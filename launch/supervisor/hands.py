@@ -79,7 +79,7 @@ class Hands:
             case Say():
                 return  # the controller tells its observer
             case CloseRun():
-                self._roster.dismiss(within_s=_DISMISSAL_LIMIT_S, then=self._reactor.stop)
+                self._roster.dismiss(within_s=_DISMISSAL_LIMIT_S, then=self._stop)
             case _:
                 assert_never(instruction)
 
@@ -118,6 +118,10 @@ class Hands:
                 at_s=at_s, generation=generation, step=step, reason=flaw.reason
             )
         return CheckpointCommitted(at_s=at_s, generation=generation, step=step)
+
+    def _stop(self) -> None:
+        """Stop after the storage work that was given, or old checkpoints would stay for ever."""
+        self._reactor.in_worker(lambda: None, lambda _: self._reactor.stop())
 
     def _in_worker(self, work: Callable[[], _Outcome]) -> None:
         """Do slow storage work; what it comes to, or the storage's refusal, is an event."""
