@@ -40,13 +40,13 @@ def our_trial(config: Path, shares: Shares) -> Callable[[], None]:
     mark_file = config.with_name("ours.mark")
     os.environ.update(LLMORCH_RANK_FD=str(writing), LLMORCH_MARK_FILE=str(mark_file))
     from launch.workers.leave import LeaveRequest
-    from launch.workers.megatron_core.main import _prepare_torch
+    from launch.workers.megatron_core.main import prepare_torch
     from launch.workers.megatron_core.tensorboard import Curves
     from launch.workers.report import Reporter
 
     reporter = Reporter.from_environment(os.environ)
     share_collectives(shares)
-    _prepare_torch(reporter)  # before anything of Megatron's is imported
+    prepare_torch(reporter)  # before anything of Megatron's is imported
     share_marks(shares)
     from launch.workers.megatron_core import session as building
     from launch.workers.megatron_core import step as stepping
@@ -77,12 +77,12 @@ def our_trial(config: Path, shares: Shares) -> Callable[[], None]:
 def bare_trial(config: Path, shares: Shares) -> Callable[[], None]:
     """Steps through as little as trains: Megatron's schedule, optimizer and scheduler."""
     from launch.workers.leave import LeaveRequest
-    from launch.workers.megatron_core.main import _prepare_torch
+    from launch.workers.megatron_core.main import prepare_torch
     from launch.workers.report import Reporter
 
     reporter = Reporter(pipe=None, marks=None)
     share_collectives(shares)
-    _prepare_torch(reporter)
+    prepare_torch(reporter)
     session = session_of(config, reporter, LeaveRequest())
     device = joined(session)
     from launch.workers.megatron_core.dataset import build_datasets

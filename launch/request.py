@@ -132,7 +132,8 @@ class LaunchRequest:
 
     `prepare` are commands run once, in order, before the first rank starts. Commands may hold
     `{bundle}`, which becomes the absolute bundle folder of the run directory. Ranks are numbered
-    host by host. A checkpoint is whole when each of `checkpoint_files` is in it and not empty.
+    host by host. `warm` is the command of a fork server; none means that every rank starts cold.
+    A checkpoint is whole when each of `checkpoint_files` is in it and not empty.
     Ports are None where any will do.
     """
 
@@ -144,6 +145,7 @@ class LaunchRequest:
     hosts: tuple[HostSlots, ...]
     last_step: int
     prepare: tuple[tuple[str, ...], ...] = ()
+    warm: tuple[str, ...] = ()
     starter: Starter = Starter.AGENT
     controller_host: str = "127.0.0.1"
     controller_port: int | None = None
@@ -185,6 +187,7 @@ class LaunchRequest:
             *self.ranks.facts,
             *(f"env          {name}={value}" for name, value in self.env),
             *(f"first        {shlex.join(command)}" for command in self.prepare),
+            *((f"forked by    {shlex.join(self.warm)}, on every host",) if self.warm else ()),
             f"each rank    {shlex.join(self.argv)}",
         ]
 

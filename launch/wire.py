@@ -190,12 +190,14 @@ class PortReserved(Line):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started(Line):
-    """A rank's process exists."""
+    """A rank's process exists: forked in so many seconds, or `cold`, with the reason."""
 
     KIND: ClassVar[str] = "started"
     generation: int
     rank: int
     pid: int
+    fork_s: float | None = None
+    cold: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +279,15 @@ class ReservePort(Line):
     KIND: ClassVar[str] = "reserve_port"
     generation: int
     port: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm(Line):
+    """Keep a fork server of this command ready; what ranks will have in common is in `env`."""
+
+    KIND: ClassVar[str] = "warm"
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
 
 
 class Binding(StrEnum):
@@ -433,7 +444,7 @@ ToController = (
 )
 FromVisitor = Visit | AskStop | AskLog
 ToListener = ToController | FromVisitor
-ToAgent = Welcome | ReservePort | StartRanks | StopRanks | ReadLog | Leave
+ToAgent = Welcome | Warm | ReservePort | StartRanks | StopRanks | ReadLog | Leave
 ToVisitor = Status | LogPiece
 Handshake = Challenge | Response | Accepted
 
@@ -445,7 +456,9 @@ TO_CONTROLLER: Family[ToController] = family(
 )
 FROM_VISITOR: Family[FromVisitor] = family(Visit, AskStop, AskLog)
 TO_LISTENER: Family[ToListener] = MappingProxyType({**TO_CONTROLLER, **FROM_VISITOR})
-TO_AGENT: Family[ToAgent] = family(Welcome, ReservePort, StartRanks, StopRanks, ReadLog, Leave)
+TO_AGENT: Family[ToAgent] = family(
+    Welcome, Warm, ReservePort, StartRanks, StopRanks, ReadLog, Leave
+)
 TO_VISITOR: Family[ToVisitor] = family(Status, LogPiece)
 HANDSHAKE: Family[Handshake] = family(Challenge, Response, Accepted)
 

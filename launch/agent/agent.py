@@ -36,10 +36,11 @@ from launch.wire import (
     StopRanks,
     ToAgent,
     ToController,
+    Warm,
     Welcome,
 )
 
-Instruction = ReservePort | StartRanks | StopRanks | ReadLog | Leave
+Instruction = Warm | ReservePort | StartRanks | StopRanks | ReadLog | Leave
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 _BEAT_INTERVAL_S = 0.5  # until the controller says otherwise
@@ -61,6 +62,9 @@ class RankHost(Protocol):
     @property
     def running(self) -> tuple[int, ...]:
         """The numbers of the ranks whose process exists."""
+
+    def warm(self, order: Warm) -> None:
+        """Have a fork server ready."""
 
     def start(self, order: StartRanks) -> None:
         """Start ranks, or report why not."""
@@ -184,6 +188,8 @@ class Agent:
 
     def _obey(self, instruction: Instruction) -> None:
         match instruction:
+            case Warm():
+                self._ranks.warm(instruction)
             case ReservePort():
                 self._reserve(instruction)
             case StartRanks():

@@ -3,14 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from launch.wire import RankSlot, StartRanks
+from launch.wire import RankSlot, StartRanks, Warm
 
 _OURS = "LLMORCH_"
 AGENT_MARKER = "LLMORCH_AGENT"
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 _DEFAULTS = {
     "OMP_NUM_THREADS": "1",
     "PYTHONUNBUFFERED": "1",  # what a rank printed before it was killed is in its log
 }
+# Each rank's own, or each generation's: a test holds that no engine reads them when it is imported.
+RANKS_OWN = frozenset(
+    {
+        *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK"),
+        *("MASTER_ADDR", "MASTER_PORT", "LLMORCH_GENERATION", "LLMORCH_STAGING_DIR"),
+        *("LLMORCH_RESUME_FROM", "LLMORCH_RANK_FD", "LLMORCH_MARK_FILE"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +42,6 @@ def rank_environment(
 
     What we promise wins: a user who exports RANK would otherwise start the same rank twice.
     """
-    kept = {name: value for name, value in inherited.items() if not name.startswith(_OURS)}
     promised = {
         "RANK": str(slot.rank),
         "LOCAL_RANK": str(slot.local_rank),
@@ -50,7 +58,28 @@ def rank_environment(
     }
     if order.resume_from is not None:
         promised["LLMORCH_RESUME_FROM"] = order.resume_from
-    given = _DEFAULTS | kept | dict(order.env)
-    if doors.gpus is not None:
-        given.setdefault("CUDA_VISIBLE_DEVICES", doors.gpus)
-    return given | promised
+    return _given(order.env, inherited=inherited, gpus=doors.gpus) | promised
+
+
+def warm_environment(
+    order: Warm, *, marker: str, gpus: str | None, inherited: Mapping[str, str]
+) -> dict[str, str]:
+    """The fork server's variables: those that every rank of every generation will have."""
+    own = {name: value for name, value in inherited.items() if name not in RANKS_OWN}
+    return _given(order.env, inherited=own, gpus=gpus) | {AGENT_MARKER: marker}
+
+
+def strays(rank: Mapping[str, str], server: Mapping[str, str]) -> tuple[str, ...]:
+    """The variables that a rank would find otherwise than its imports did, in the fork server."""
+    names = (rank.keys() | server.keys()) - RANKS_OWN
+    return tuple(sorted(name for name in names if rank.get(name) != server.get(name)))
+
+
+def _given(
+    env: Mapping[str, str], *, inherited: Mapping[str, str], gpus: str | None
+) -> dict[str, str]:
+    kept = {name: value for name, value in inherited.items() if not name.startswith(_OURS)}
+    given = _DEFAULTS | kept | dict(env)
+    if gpus is not None:
+        given.setdefault(VISIBLE_GPUS, gpus)
+    return given

@@ -47,7 +47,12 @@ def _work(options: AgentOptions) -> int:
         end=end,
     )
     ranks = Ranks(
-        reactor=reactor, marker=options.marker, clock=clock, report=agent.report, say=words.say
+        reactor=reactor,
+        marker=options.marker,
+        slots=options.slots,
+        clock=clock,
+        report=agent.report,
+        say=words.say,
     )
     reactor.on_signal(signal.SIGTERM, lambda: end(AgentEnd.LEFT))
     for number in (signal.SIGINT, signal.SIGHUP):  # for the controller, which will tell us

@@ -92,3 +92,5 @@ class RunningRank:
     output: int  # our end of what it prints
     marks: MarkFile
     log: RankLog
+    fork_s: float | None = None  # how long its fork took; None when it was not forked
+    cold: str | None = None  # why it was not, where there should be a fork server

@@ -8,6 +8,9 @@ import os
 import signal
 from collections.abc import Callable
 
+from launch.agent.binding import read_machine, visible_gpus
+from launch.agent.environment import VISIBLE_GPUS, warm_environment
+from launch.agent.fork_server import ForkServer
 from launch.agent.rank import RunningRank
 from launch.agent.start import RankStarter
 from launch.clock import Clock
@@ -30,8 +33,10 @@ from launch.wire import (
     StopHow,
     StopRanks,
     ToController,
+    Warm,
 )
 
+_NO_PROCESS = 0
 _SWEEP_INTERVAL_S = 0.1
 _MOST_LAST_READS = 64  # what a rank left in a pipe; a helper that escaped may write for ever
 
@@ -44,6 +49,7 @@ class Ranks:
         *,
         reactor: Reactor,
         marker: str,
+        slots: int,
         clock: Clock,
         report: Callable[[ToController], None],
         say: Callable[[str], None],
@@ -51,10 +57,13 @@ class Ranks:
         self.generation = 0
         self._reactor = reactor
         self._marker = marker
+        self._slots = slots
         self._clock = clock
         self._report = report
         self._say = say
         self._running: dict[int, RunningRank] = {}
+        self._waiting: StartRanks | None = None  # for the fork server
+        self._server = ForkServer(reactor=reactor, say=say, settled=self._on_settled)
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -63,7 +72,15 @@ class Ranks:
 
     @property
     def _pids(self) -> frozenset[int]:
-        return frozenset(rank.pid for rank in self._running.values())
+        return frozenset(rank.pid for rank in self._running.values()) | self._server.pids
+
+    def warm(self, order: Warm) -> None:
+        """Have a fork server ready for the generations to come."""
+        inherited = os.environ
+        gpus = visible_gpus(read_machine(), count=self._slots, given=inherited.get(VISIBLE_GPUS))
+        self._server.keep(
+            order, warm_environment(order, marker=self._marker, gpus=gpus, inherited=inherited)
+        )
 
     def start(self, order: StartRanks) -> None:
         """Start a generation's ranks: all of them, or none and say why."""
@@ -71,8 +88,21 @@ class Ranks:
             self._fail(order, f"generation {self.generation} was here already")
             return
         self.generation = order.generation
+        if self._server.is_warming:
+            self._waiting = order
+        else:
+            self._start_now(order)
+
+    def _on_settled(self) -> None:
+        order, self._waiting = self._waiting, None
+        if order is not None:
+            self._start_now(order)
+
+    def _start_now(self, order: StartRanks) -> None:
         try:
-            starter = RankStarter.of(order, marker=self._marker, clock=self._clock)
+            starter = RankStarter.of(
+                order, marker=self._marker, clock=self._clock, server=self._server
+            )
             for slot in order.ranks:
                 self._running[slot.rank] = starter.start(slot)
                 if bound := starter.bound(slot):
@@ -83,7 +113,15 @@ class Ranks:
             return
         for rank in self._running.values():
             self._listen(rank)
-            self._report(Started(generation=order.generation, rank=rank.rank, pid=rank.pid))
+            self._report(
+                Started(
+                    generation=order.generation,
+                    rank=rank.rank,
+                    pid=rank.pid,
+                    fork_s=rank.fork_s,
+                    cold=rank.cold,
+                )
+            )
 
     def stop(self, order: StopRanks) -> None:
         """Stop the ranks of a generation; one that never ran here, or is gone, needs nothing."""
@@ -92,12 +130,14 @@ class Ranks:
         if order.how is StopHow.KILL:
             self.kill()
             return
+        self._drop_waiting()  # they have nothing to save
         for rank in self._running.values():
             signal_process(rank.pid, signal.SIGTERM)
         self._reactor.call_after(order.grace_s, lambda: self._kill_generation(order.generation))
 
     def kill(self) -> None:
         """Kill every rank with its helpers; their exits are reported as they come."""
+        self._drop_waiting()
         for rank in self._running.values():
             kill_group(rank.pid)
 
@@ -148,6 +188,21 @@ class Ranks:
         """Kill what dead ranks left us, again until nothing is left: a kill takes its time."""
         if kill_adopted(ours=self._pids):
             self._reactor.call_after(_SWEEP_INTERVAL_S, self._sweep)
+
+    def _drop_waiting(self) -> None:
+        """Ranks that wait for the fork server never begin: they ended before they had a process."""
+        order, self._waiting = self._waiting, None
+        for slot in () if order is None else order.ranks:
+            self._report(
+                Exited(
+                    generation=self.generation,
+                    rank=slot.rank,
+                    pid=_NO_PROCESS,
+                    exit_code=None,
+                    signal=signal.SIGKILL,
+                    tail=(),
+                )
+            )
 
     def _undo_start(self) -> None:
         for rank in self._running.values():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from launch.launchers.bundles import place_bundle
 from launch.launchers.contract import Launcher
-from launch.launchers.terms import rank_terms_of, supervision_of
+from launch.launchers.terms import rank_terms_of, supervision_of, warm_of
 from launch.remote.program import AGENT_PROCESS
 from launch.request import HostSlots, LaunchRequest
 from launch.run_directory import RunDirectory
@@ -61,6 +61,7 @@ class LocalLauncher:
             engine=bundle.engine,
             argv=_on_this_machine(bundle.argv),
             prepare=tuple(_on_this_machine(command) for command in bundle.prepare),
+            warm=_on_this_machine(warm_of(bundle, run)),
             env=bundle.env,
             files=bundle.files,
             hosts=(

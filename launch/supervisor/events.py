@@ -135,11 +135,13 @@ class InstructionRefused(OfGeneration):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankStarted(OfGeneration):
-    """A rank's process exists."""
+    """A rank's process exists: forked in so many seconds, or `cold`, with the reason."""
 
     KIND: ClassVar[str] = "rank_started"
     rank: int
     pid: int
+    fork_s: float | None = None
+    cold: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

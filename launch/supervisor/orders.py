@@ -7,7 +7,7 @@ from launch.request import LaunchRequest
 from launch.run_directory import RunDirectory
 from launch.supervisor.events import AgentPlace
 from launch.supervisor.instructions import StartGeneration
-from launch.wire import Binding, RankSlot, StartRanks
+from launch.wire import Binding, RankSlot, StartRanks, Warm
 from orchestrator.records.bundle import BUNDLE_PLACEHOLDER
 
 
@@ -28,7 +28,7 @@ class Orders:
                 RankSlot(rank=rank, local_rank=local)
                 for local, rank in enumerate(sorted(place.ranks))
             ),
-            argv=self._argv(),
+            argv=self._filled(self.request.argv),
             env=self._env(number),
             world_size=self.request.world_size,
             local_world_size=place.slots,
@@ -41,6 +41,12 @@ class Orders:
             log_keep=self.request.ranks.log_keep,
             binding=Binding(self.request.ranks.binding.value),
         )
+
+    def warm(self) -> Warm | None:
+        """What every agent keeps ready between generations; None where ranks start cold."""
+        if not self.request.warm:
+            return None
+        return Warm(argv=self._filled(self.request.warm), env=self._common_env())
 
     def log_folder(self, generation: int) -> str:
         """Where each host writes the logs of its ranks."""
@@ -59,12 +65,13 @@ class Orders:
         place = self.places[bisect_right(starts, rank) - 1] if rank >= 0 else None
         return place if place is not None and rank in place.ranks else None
 
-    def _argv(self) -> tuple[str, ...]:
+    def _filled(self, command: tuple[str, ...]) -> tuple[str, ...]:
         bundle = str(self.directory.bundle)
-        return tuple(word.replace(BUNDLE_PLACEHOLDER, bundle) for word in self.request.argv)
+        return tuple(word.replace(BUNDLE_PLACEHOLDER, bundle) for word in command)
+
+    def _common_env(self) -> dict[str, str]:
+        return dict(self.request.env) | {"LLMORCH_RUN_ID": self.request.run_name}
 
     def _env(self, generation: int) -> dict[str, str]:
-        return dict(self.request.env) | {
-            "LLMORCH_RUN_ID": self.request.run_name,
-            "LLMORCH_STAGING_DIR": str(self.directory.generation_staging(generation)),
-        }
+        staging = str(self.directory.generation_staging(generation))
+        return self._common_env() | {"LLMORCH_STAGING_DIR": staging}

@@ -25,6 +25,7 @@ from launch.wire import (
     Started,
     ToAgent,
     ToController,
+    Warm,
     Welcome,
 )
 
@@ -109,6 +110,7 @@ class Roster:
         self._seat_of: dict[Link, _Seat] = {}
         self._starter = starter
         self._welcome = welcome
+        self._warm: Warm | None = None
         self._reactor = reactor
         self._clock = clock
         self._log = log
@@ -117,8 +119,9 @@ class Roster:
         self._all_gone: Callable[[], None] | None = None
         reactor.call_after(welcome.lease_s / _SIGNS_PER_LEASE, self._give_signs)
 
-    def expect(self, calls: Iterable[AgentCall]) -> None:
-        """Say which agents there are; none is started yet."""
+    def expect(self, calls: Iterable[AgentCall], *, warm: Warm | None = None) -> None:
+        """Say which agents there are, and what each keeps ready; none is started yet."""
+        self._warm = warm
         self._seats = {call.place.agent_id: _Seat(call=call) for call in calls}
 
     @property
@@ -252,8 +255,7 @@ class Roster:
             link.close("this life of the agent is over")
             self._lose(seat, "it came back in the middle of a life")
         else:
-            seat.link, self._seat_of[link] = link, seat
-            link.send(self._welcome)
+            self._greet(seat, link)
             self._owner.post(
                 AgentJoined(
                     at_s=self._clock.wall_s(),
@@ -263,11 +265,16 @@ class Roster:
                 )
             )
 
+    def _greet(self, seat: _Seat, link: Link) -> None:
+        seat.link, self._seat_of[link] = link, seat
+        link.send(self._welcome)
+        if self._warm is not None:  # long before ranks start: a spare has time to import
+            link.send(self._warm)
+
     def _take_back(self, seat: _Seat, link: Link, hello: Hello) -> None:
         """An agent came back; after its welcome it tells again what it had to say."""
         seat.is_attaching = False
-        seat.link, self._seat_of[link] = link, seat
-        link.send(self._welcome)
+        self._greet(seat, link)
         self._owner.post(
             AgentAttached(
                 at_s=self._clock.wall_s(),

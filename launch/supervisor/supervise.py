@@ -213,7 +213,8 @@ class _Reign:
             problem = f"controller port {port}: {os.strerror(error.errno or 0)}"
             raise HostError(host=host, problem=problem, instead="choose another port") from None
         reached = Address(host=host, port=port)
-        roster.expect(self._call(place, reached) for place in self.places)
+        calls = (self._call(place, reached) for place in self.places)
+        roster.expect(calls, warm=orders.warm())
         self.directory.announce(
             Reign(
                 epoch=self.epoch,

@@ -38,7 +38,12 @@ def event_of(record: ToController, *, agent_id: int, at_s: float) -> Event | Non
             return PortGranted(at_s=at_s, generation=record.generation, port=record.port)
         case Started():
             return RankStarted(
-                at_s=at_s, generation=record.generation, rank=record.rank, pid=record.pid
+                at_s=at_s,
+                generation=record.generation,
+                rank=record.rank,
+                pid=record.pid,
+                fork_s=record.fork_s,
+                cold=record.cold,
             )
         case RankLine():
             return _event_of_line(record, at_s=at_s)

@@ -57,14 +57,33 @@ _GROUP_WORDS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def mark_collectives(arrive: Arrive) -> None:
-    """Have every collective and point-to-point call mark itself first."""
+class CollectiveMarks:
+    """Whom the replaced functions tell; nobody, until a rank says so."""
+
+    def __init__(self) -> None:
+        self.told: Arrive | None = None
+
+    def arrive(self, operation: str, group: str) -> None:
+        """Pass a mark on."""
+        if self.told is not None:
+            self.told(operation, group)
+
+
+@functools.cache
+def replace_collectives() -> CollectiveMarks:
+    """Have every collective and point-to-point call mark itself first.
+
+    Once and for good, in this process and in those that are forked from it.
+    """
+    marks = CollectiveMarks()
+    arrive = marks.arrive
     for name in COLLECTIVES:
         _replace(name, _marking(getattr(distributed_c10d, name), name, arrive))
     for names, is_sender in ((SENDS, True), (RECEIVES, False)):
         for name in names:
             function = getattr(distributed_c10d, name)
             _replace(name, _marking_transfer(function, name, arrive, is_sender=is_sender))
+    return marks
 
 
 def _replace(name: str, marking: Callable[..., Any]) -> None:

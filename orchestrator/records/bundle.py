@@ -43,7 +43,8 @@ class EngineBundle:
     (the bundle's absolute folder) and `{bin}` (where llmorch's console scripts are installed),
     which the launcher replaces. `torchrun` is what starts a host's ranks without llmorch: torch's
     program, or one that takes its options, and its first words. `unsaid` is what the run file says
-    and this command does not.
+    and this command does not. `warm` is the command of the fork server that can start ranks of
+    `argv`; none where the engine has no such thing.
     """
 
     engine: str
@@ -53,6 +54,7 @@ class EngineBundle:
     world_size: int
     last_step: int
     prepare: tuple[tuple[str, ...], ...] = ()
+    warm: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
     torchrun: tuple[str, ...] = ("torchrun",)
     unsaid: tuple[Unsaid, ...] = ()

@@ -95,6 +95,13 @@ class Binding(StrEnum):
     CORES = "cores"
 
 
+class Start(StrEnum):
+    """How a rank's process begins: forked from one that has imported the engine, or by itself."""
+
+    WARM = "warm"
+    COLD = "cold"
+
+
 class Via(StrEnum):
     """What starts the processes."""
 

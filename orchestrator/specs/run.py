@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.specs.choices import Binding, StarterKind, Via
+from orchestrator.specs.choices import Binding, Start, StarterKind, Via
 from orchestrator.specs.closed import Closed
 from orchestrator.specs.cluster import ClusterSpec
 from orchestrator.specs.layout import LayoutSpec
@@ -181,6 +181,9 @@ class LaunchSpec(Closed):
     rendezvous_port: int | None = Field(default=None, ge=1, le=65535)
     binding: Binding = Field(
         default=Binding.AUTO, description="processors of a rank; auto: of its GPU's NUMA node"
+    )
+    start: Start | None = Field(
+        default=None, description="warm: ranks are forked by a process that has the engine; cold"
     )
     logs: LogsSpec = LogsSpec()
     hostfile: Word | None = Field(default=None, description="with ssh: the hosts, one a line")

@@ -36,11 +36,11 @@ supervise: {{lease_s: 10}}
 class Launched:
     """A `llmorch launch` process; its progress is read from stderr as it comes."""
 
-    def __init__(self, folder: Path, name: str, prefix: Path, **env: str) -> None:
+    def __init__(self, folder: Path, name: str, prefix: Path, *, more: str = "") -> None:
         self.run_id = name
         self.directory = folder / name
         run_file = folder / f"{name}.yaml"
-        run_file.write_text(RUN.replace("NAME", name).replace("PREFIX", str(prefix)))
+        run_file.write_text(RUN.replace("NAME", name).replace("PREFIX", str(prefix)) + more)
         self.said: deque[str] = deque()
         self.process = subprocess.Popen(
             [BIN / "llmorch", "launch", run_file, "--run-dir", self.directory, "--json"],
@@ -48,7 +48,6 @@ class Launched:
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
-            env=os.environ | env,
             start_new_session=True,
         )
         self.watchdog = threading.Timer(DEADLINE_S, self.kill)
@@ -105,7 +104,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path) -> Launched:
-    run = Launched(folder, "undisturbed", folder / "corpus")
+    """Every rank of it starts cold; those of all others are forked."""
+    run = Launched(folder, "undisturbed", folder / "corpus", more="launch: {start: cold}\n")
     code, summary = run.end()
     assert code == 0, "".join(run.said)
     assert summary["last_step"] == STEPS
@@ -141,6 +141,9 @@ def test_a_killed_rank_costs_nothing_but_time(run: Launched, undisturbed: Launch
     assert "rank 2 was ended by SIGKILL" in summary["restarts"][0]["reason"]
     assert run.losses() == undisturbed.losses()
     assert run.processes() == []
+    assert [event for event in undisturbed.events("rank_started") if "fork_s" in event] == []
+    forked = [event for event in run.events("rank_started") if "fork_s" in event]
+    assert [event["generation"] for event in forked] == [1, 1, 1, 1, 2, 2, 2, 2]
 
 
 def test_ctrl_c_once_saves_and_leaves(run: Launched):

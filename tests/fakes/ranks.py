@@ -1,6 +1,6 @@
 """The ranks of a host, without processes: `start` and `stop` only change numbers."""
 
-from launch.wire import RankBeat, StartRanks, StopRanks
+from launch.wire import RankBeat, StartRanks, StopRanks, Warm
 
 
 class FakeRanks:
@@ -8,7 +8,11 @@ class FakeRanks:
         self.generation = 0
         self.running: tuple[int, ...] = ()
         self.stops: list[StopRanks] = []
+        self.warmed: list[Warm] = []
         self.is_killed = False
+
+    def warm(self, order: Warm) -> None:
+        self.warmed.append(order)
 
     def start(self, order: StartRanks) -> None:
         self.generation = order.generation

@@ -73,6 +73,7 @@ def ranks(reactor, reports) -> Ranks:
     return Ranks(
         reactor=reactor,
         marker="0@/run",
+        slots=1,
         clock=FakeClock(),
         report=reports.append,
         say=lambda _: None,

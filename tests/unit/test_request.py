@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +18,9 @@ from launch.supervisor.instructions import StartGeneration
 from launch.supervisor.orders import Orders
 from launch.supervisor.roster import AgentCall
 from launch.transport.link import Address
-from orchestrator.errors import HostError, UnknownName
+from orchestrator.errors import EngineRefused, HostError, UnknownName
 from orchestrator.records.bundle import BundleFile, EngineBundle
+from orchestrator.specs.choices import Start
 from orchestrator.specs.run import CheckpointSpec, LaunchSpec, SuperviseSpec
 
 BUNDLE = EngineBundle(
@@ -33,14 +34,15 @@ BUNDLE = EngineBundle(
 HERE = ("local", "launch.launchers.local:LAUNCHER", "llmorch.launchers")
 
 
-def run_of(*, hosts: int = 1) -> SimpleNamespace:
+def run_of(*, hosts: int = 1, chip: str = "cpu", start: Start | None = None) -> SimpleNamespace:
     """The parts of a ResolvedRun that a launcher reads."""
     spec = SimpleNamespace(
-        launch=LaunchSpec(controller_port=4_001, rendezvous_port=4_002),
+        launch=LaunchSpec(controller_port=4_001, rendezvous_port=4_002, start=start),
         supervise=SuperviseSpec(max_restarts=5, lease_s=7.0),
         checkpoint=CheckpointSpec(interval_steps=10, keep=2),
     )
-    return SimpleNamespace(name="tiny", spec=spec, machine=SimpleNamespace(hosts=hosts))
+    machine = SimpleNamespace(hosts=hosts, accelerator=SimpleNamespace(architecture=chip))
+    return SimpleNamespace(name="tiny", spec=spec, machine=machine)
 
 
 @pytest.fixture
@@ -55,6 +57,29 @@ def test_a_request_is_what_the_bundle_and_the_run_file_say(request_of_four) -> N
     assert request_of_four.argv == BUNDLE.argv
     assert (request_of_four.controller_port, request_of_four.rendezvous_port) == (4_001, 4_002)
     assert (rules.max_restarts, rules.lease_s, rules.keep_checkpoints) == (5, 7.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("chip", "start", "is_warm"),
+    [
+        ("cpu", None, True),
+        ("cpu", Start.COLD, False),
+        ("hopper", None, False),
+        ("hopper", Start.WARM, True),
+    ],
+)
+def test_ranks_are_forked_on_a_cpu_and_where_the_run_asks_for_it(chip, start, is_warm) -> None:
+    bundle = replace(BUNDLE, warm=("{bin}/llmorch-forkserver",))
+
+    request = LAUNCHER.prepare(bundle, run_of(chip=chip, start=start))
+
+    assert bool(request.warm) is is_warm
+    assert ("forked by" in request.to_text()) is is_warm
+
+
+def test_a_fork_server_that_an_engine_has_not_is_refused() -> None:
+    with pytest.raises(EngineRefused, match=r"launch\.start: warm"):
+        LAUNCHER.prepare(BUNDLE, run_of(start=Start.WARM))
 
 
 def test_a_request_is_frozen(request_of_four) -> None:

@@ -40,7 +40,8 @@ def test_every_name_of_the_page_is_known(run, root) -> None:
             run._epoch("<N>"),
         )
     }
-    section = (root / "docs" / "protocols.md").read_text().split("## 4. Run directory")[1]
+    page = (root / "docs" / "protocols.md").read_text()
+    section = page.split("## 4. Run directory")[1].split("\n## ")[0]
     rows = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
     documented = {name.strip(" `/") for row in rows for name in row.split(",")}
 

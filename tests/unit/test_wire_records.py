@@ -8,6 +8,7 @@ import pytest
 
 from launch import wire
 from launch.codec import LINE_LIMIT_BYTES
+from launch.fork_lines import FROM_FORK_SERVER, TO_FORK_SERVER
 from launch.wire import (
     FROM_VISITOR,
     HANDSHAKE,
@@ -35,6 +36,8 @@ FAMILIES = {
     "### Controller to agent": TO_AGENT,
     "### Visitor to controller": FROM_VISITOR,
     "### Controller to visitor": TO_VISITOR,
+    "### Agent to fork server": TO_FORK_SERVER,
+    "### Fork server to agent": FROM_FORK_SERVER,
 }
 STEP = StepLine(step=3, loss=2.5, grad_norm=None, learning_rate=1e-3, tokens=64, duration_s=0.25)
 

@@ -9,7 +9,7 @@ from launch import __version__
 from launch.hostfile import read_hosts
 from launch.launchers.ssh.addresses import addresses_of, own_address
 from launch.launchers.ssh.command import ssh_options
-from launch.launchers.terms import rank_terms_of, supervision_of
+from launch.launchers.terms import rank_terms_of, supervision_of, warm_of
 from launch.request import HostSlots, LaunchRequest, PreflightTerms, SshStart
 from orchestrator.errors import HostError, UsageError
 from orchestrator.records.bundle import SCRIPTS_PLACEHOLDER, EngineBundle
@@ -40,6 +40,7 @@ def request_of(bundle: EngineBundle, run: ResolvedRun) -> LaunchRequest:
         engine=bundle.engine,
         argv=_filled(bundle.argv, scripts),
         prepare=tuple(_filled(command, scripts) for command in bundle.prepare),
+        warm=_filled(warm_of(bundle, run), scripts),
         env=_environment(bundle, spec),
         files=bundle.files,
         hosts=hosts,

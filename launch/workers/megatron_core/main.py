@@ -91,7 +91,7 @@ def _train(arguments: Arguments, options: Options, reporter: Reporter, world: Wo
     leave = LeaveRequest()
     leave.listen()
     reporter.phase(RankPhase.START)
-    _prepare_torch(reporter)
+    prepare_torch(reporter)
     from launch.workers.megatron_core.session import Session
 
     Session(
@@ -115,8 +115,11 @@ def _index_of(arguments: Arguments) -> Path:
     return index_folder(data.prefixes, settings, cache_dir=data.cache_dir)
 
 
-def _prepare_torch(reporter: Reporter) -> None:
-    """Put in place what must be there before Megatron is imported and takes hold of it."""
+def prepare_torch(reporter: Reporter) -> None:
+    """Put in place what must be there before Megatron is imported and takes hold of it.
+
+    What a fork server has put in place already stays; marks go to this reporter from now on.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
     import torch
 
@@ -125,9 +128,9 @@ def _prepare_torch(reporter: Reporter) -> None:
     if not torch.cuda.is_available():
         shim.install()
     if reporter.marks is not None:
-        from launch.workers.collectives import mark_collectives
+        from launch.workers.collectives import replace_collectives
 
-        mark_collectives(reporter.arrive)
+        replace_collectives().told = reporter.arrive
 
 
 def _refuse(error: EngineRefused, reporter: Reporter, *, aloud: bool) -> ExitCode:

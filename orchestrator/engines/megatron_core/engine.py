@@ -17,6 +17,8 @@ from orchestrator.specs.choices import (
 
 NAME = "megatron-core"
 WORKER = "llmorch-megatron-core-worker"
+FORK_SERVER = "llmorch-forkserver"
+WARM_UP = "launch.workers.megatron_core.warm:warm_up"
 DATA_WORKER = "llmorch-data-worker"
 ARGUMENTS_FILE = "engine/megatron_core.json"
 
@@ -71,6 +73,7 @@ class MegatronCoreEngine:
             engine=f"{NAME}@{CAPABILITIES.version}",
             prepare=prepare,
             argv=(f"{{bin}}/{WORKER}", "--config", f"{{bundle}}/{ARGUMENTS_FILE}"),
+            warm=(f"{{bin}}/{FORK_SERVER}", "--warm", WARM_UP),
             env=tuple((variable.name, variable.value) for variable in variables),
             files=(BundleFile(path=ARGUMENTS_FILE, text=text),),
             world_size=plan.layout.world_size,
