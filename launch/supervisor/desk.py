@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from launch.clock import Clock
-from launch.supervisor.events import InterruptAsked
+from launch.supervisor.events import AgentPlace, InterruptAsked
 from launch.supervisor.loop import Controller
 from launch.supervisor.orders import Orders
 from launch.supervisor.run_state import Phase
@@ -37,12 +37,12 @@ class RunDesk:
         if how is StopHow.KILL and self.controller.state.phase is Phase.LEAVING:
             self._interrupt(who)
 
-    def log_of(self, rank: int) -> tuple[int, str] | None:
+    def log_of(self, rank: int) -> tuple[AgentPlace, str] | None:
         """The agent and the path of a rank's log in the present generation."""
         place = self.orders.place_of(rank)
         if place is None:
             return None
-        return place.agent_id, self.orders.rank_log(self.controller.state.generation, rank)
+        return place, self.orders.rank_log(self.controller.state.generation, rank)
 
     def _interrupt(self, who: str) -> None:
         self.controller.post(InterruptAsked(at_s=self.clock.wall_s(), signal=f"stop by {who}"))

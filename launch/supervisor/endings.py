@@ -53,13 +53,14 @@ def lose_in_stop(state: State, event: AgentLost) -> Decision:
         return lose_twice(state, event)
     gone = without_agent(state, event.agent_id)
     settled, instructions = moves.settle(replace(gone, blamed=gone.blamed.plus(event.agent_id)))
-    said = Say(sentence=f"agent {event.agent_id} is gone, starting it again: {event.reason}")
+    who = state.place_of(event.agent_id).spoken
+    said = Say(sentence=f"{who} is gone, starting it again: {event.reason}")
     return settled, (said, StartAgent(agent_id=event.agent_id), *instructions)
 
 
 def lose_twice(state: State, event: AgentLost) -> Decision:
     """An agent that does not stay costs a restart of its own each time."""
-    reason = f"agent {event.agent_id} is gone again ({event.reason})"
+    reason = f"{state.place_of(event.agent_id).spoken} is gone again ({event.reason})"
     gone = without_agent(state, event.agent_id)
     if gone.restarts_spent >= gone.terms.max_restarts:
         return moves.end(gone, Verdict.HOST, reason)

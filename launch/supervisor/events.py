@@ -27,12 +27,21 @@ class OfGeneration(Happening):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentPlace(Record):
-    """An agent's share of the ranks: `slots` of them from `first_rank` on, reached at `address`."""
+    """An agent's share of the ranks: `slots` of them from `first_rank` on, reached at `address`.
+
+    `host` is the name by which people know it; journals of old have none.
+    """
 
     agent_id: int
     address: str
     first_rank: int
     slots: int
+    host: str | None = None
+
+    @property
+    def spoken(self) -> str:
+        """The agent as a sentence has it."""
+        return f"agent {self.agent_id} on {self.host or self.address}"
 
     @property
     def ranks(self) -> frozenset[int]:

@@ -62,25 +62,26 @@ def join(state: State, event: AgentJoined) -> Decision:
 def lose_before_start(state: State, event: AgentLost) -> Decision:
     """An agent went before its ranks started: start it again, within the budget."""
     gone = without_agent(state, event.agent_id)
+    who = state.place_of(event.agent_id).spoken
     if gone.restarts_spent >= gone.terms.max_restarts:
-        return moves.end(gone, Verdict.HOST, f"agent {event.agent_id} is gone: {event.reason}")
+        return moves.end(gone, Verdict.HOST, f"{who} is gone: {event.reason}")
     waiting, deadline = moves.next_generation(replace(gone, restarts_spent=gone.restarts_spent + 1))
-    said = Say(sentence=f"agent {event.agent_id} is gone, starting it again: {event.reason}")
+    said = Say(sentence=f"{who} is gone, starting it again: {event.reason}")
     return waiting, (said, StartAgent(agent_id=event.agent_id), *deadline)
 
 
 def miss_agents(state: State, event: DeadlinePassed) -> Decision:  # noqa: ARG001
     """Agents did not come in time."""
-    missing = [a.agent_id for a in state.terms.agents if a.agent_id not in state.joined]
+    missing = [a.spoken for a in state.terms.agents if a.agent_id not in state.joined]
     limit = f"within {state.terms.join_timeout_s:g} s"
-    return moves.end(state, Verdict.HOST, f"agent {spoken(missing)} did not connect {limit}")
+    return moves.end(state, Verdict.HOST, f"{spoken(missing)} did not connect {limit}")
 
 
 def miss_port(state: State, event: DeadlinePassed) -> Decision:  # noqa: ARG001
     """The agent did not answer."""
     limit = f"within {state.terms.join_timeout_s:g} s"
-    first = state.terms.agents[0].agent_id
-    return moves.end(state, Verdict.HOST, f"agent {first} did not reserve a port {limit}")
+    first = state.terms.agents[0].spoken
+    return moves.end(state, Verdict.HOST, f"{first} did not reserve a port {limit}")
 
 
 def start(state: State, event: PortGranted) -> Decision:
@@ -150,7 +151,7 @@ def hang(state: State, event: RanksHung) -> Decision:
 def lose_in_training(state: State, event: AgentLost) -> Decision:
     """An agent went, and its ranks with it: a fault, and the agent is started again."""
     gone = without_agent(state, event.agent_id)
-    reason = f"agent {event.agent_id} is gone ({event.reason})"
+    reason = f"{state.place_of(event.agent_id).spoken} is gone ({event.reason})"
     stopping, instructions = moves.fault(
         replace(gone, blamed=gone.blamed.plus(event.agent_id)), reason, at_s=event.at_s
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Protocol
 
+from launch.supervisor.events import AgentPlace
 from launch.supervisor.roster import Roster
 from launch.transport.link import Link
 from launch.wire import (
@@ -35,7 +36,7 @@ class Desk(Protocol):
     def ask_stop(self, how: StopHow, *, who: str) -> None:
         """Somebody asks the run to end."""
 
-    def log_of(self, rank: int) -> tuple[int, str] | None:
+    def log_of(self, rank: int) -> tuple[AgentPlace, str] | None:
         """The agent and the path of a rank's log; None for a rank that there is not."""
 
 
@@ -95,20 +96,20 @@ class Reception:
 
     def _read(self, link: Link, asked: AskLog) -> None:
         """Have a log read by the agent of its host."""
-        place = self._desk.log_of(asked.rank)
-        if place is None:
+        found = self._desk.log_of(asked.rank)
+        if found is None:
             link.send(_without(asked, path="", problem=f"there is no rank {asked.rank}"))
             return
-        agent_id, path = place
-        if not self._roster.is_here(agent_id) or len(self._waiting) >= _MOST_TICKETS:
-            problem = f"agent {agent_id} is not here"
+        place, path = found
+        if not self._roster.is_here(place.agent_id) or len(self._waiting) >= _MOST_TICKETS:
+            problem = f"{place.spoken} is not here"
             link.send(_without(asked, path=path, problem=problem))
             return
         ticket = next(self._tickets)
         self._waiting[ticket] = (link, asked)
         lines = max(0, min(asked.lines, _MOST_LINES))
         order = ReadLog(ticket=ticket, path=path, lines=lines, position=asked.position)
-        self._roster.send(agent_id, order)
+        self._roster.send(place.agent_id, order)
 
     def _pass_on(self, piece: LogPiece) -> None:
         link, asked = self._waiting.pop(piece.ticket, (None, None))

@@ -126,12 +126,12 @@ def without_ranks_of(state: State, agent_id: int) -> State:
     return replace(state, alive=state.alive.without(ranks))
 
 
-def spoken(numbers: Sequence[int]) -> str:
-    """Numbers as a sentence has them: `1, 2 and 5`; long lists are cut."""
-    shown = [str(number) for number in numbers[:_SHOWN_NUMBERS]]
-    if len(numbers) > _SHOWN_NUMBERS:
-        return f"{', '.join(shown)} and {len(numbers) - _SHOWN_NUMBERS} more"
+def spoken(things: Sequence[int | str]) -> str:
+    """Numbers or names as a sentence has them: `1, 2 and 5`; long lists are cut."""
+    shown = [str(thing) for thing in things[:_SHOWN_THINGS]]
+    if len(things) > _SHOWN_THINGS:
+        return f"{', '.join(shown)} and {len(things) - _SHOWN_THINGS} more"
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 
-_SHOWN_NUMBERS = 8
+_SHOWN_THINGS = 8

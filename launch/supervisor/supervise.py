@@ -118,7 +118,13 @@ class _Reign:
         hosts = self.request.hosts
         first_ranks = accumulate((host.slots for host in hosts), initial=0)
         return tuple(
-            AgentPlace(agent_id=i, address=host.address, first_rank=first, slots=host.slots)
+            AgentPlace(
+                agent_id=i,
+                address=host.address,
+                first_rank=first,
+                slots=host.slots,
+                host=host.name,
+            )
             for i, (host, first) in enumerate(zip(hosts, first_ranks, strict=False))
         )
 

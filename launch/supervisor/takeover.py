@@ -156,8 +156,8 @@ def _train_on(state: State, awake: State) -> Decision:
     at_s = state.opened_at_s
     calm = replace(awake, reason="", guilty=None, tail=())
     if state.missing:
-        ids = tuple(state.missing)
-        reason = f"agent {spoken(ids)} did not live through the change of controllers"
+        names = tuple(state.place_of(i).spoken for i in state.missing)
+        reason = f"{spoken(names)} did not live through the change of controllers"
         blamed = replace(calm, blamed=calm.blamed.union(state.missing))
         return moves.fault(blamed, reason, at_s=at_s)
     if state.reason:

@@ -124,7 +124,7 @@ def test_a_killed_agent_is_started_again_by_ssh(bed: Testbed, folder: Path) -> N
         code = run.end()
 
         assert code == 0, run.told
-        assert "agent 2 is gone" in run.outcome["restarts"][0]["reason"]
+        assert "agent 2 on h3 is gone" in run.outcome["restarts"][0]["reason"]
         assert after
         assert not set(before) & set(after)
         assert bed.is_clean(within_s=GONE_S)
@@ -169,7 +169,7 @@ def test_a_crashed_host_ends_the_run_on_all_others(bed: Testbed, folder: Path) -
         code = run.end()
 
         assert code == 6, run.told
-        assert "h3: " in run.outcome["reason"]
+        assert "agent 2 on h3 is gone" in run.outcome["reason"]
         assert bed.is_clean(within_s=GONE_S)
         assert run.replayed().phase is Phase.ENDED
 
@@ -181,7 +181,8 @@ def test_a_cut_host_is_given_up_and_fences_itself(bed: Testbed, folder: Path) ->
         code = run.end()
 
         assert code == 6, run.told
-        assert "h3: the host does not answer" in run.outcome["restarts"][0]["reason"]
+        reason = run.outcome["restarts"][0]["reason"]
+        assert "agent 2 on h3 is gone (the host does not answer" in reason
         assert bed.is_clean(within_s=FENCED_S)
 
 
@@ -196,7 +197,7 @@ def test_a_cable_that_is_plugged_in_again_brings_the_host_back(
         if old_agent == "frozen":
             for pid in before:
                 os.kill(pid, signal.SIGSTOP)
-        run.until_sentence("h3: the host does not answer")
+        run.until_sentence("agent 2 on h3 is gone (the host does not answer")
         meanwhile = run.agents("h3")
         bed.host("h3").heal()
         code = run.end()

@@ -84,7 +84,7 @@ def test_a_killed_agent_is_started_again_and_its_ranks_die_with_it(folder) -> No
         assert died
         assert code == 0
         assert run.agent_pid() != agent
-        assert "agent 0 is gone" in run.outcome["restarts"][0]["reason"]
+        assert "agent 0 on here is gone" in run.outcome["restarts"][0]["reason"]
 
 
 def test_an_exit_of_zero_before_the_last_step_is_no_success(folder) -> None:

@@ -60,7 +60,13 @@ _MOST_HAPPENINGS = 400
 def terms_of(*, hosts: int = 2, slots: int = 2, last_step: int = 3, **changes) -> RunTerms:
     terms = RunTerms(
         agents=tuple(
-            AgentPlace(agent_id=i, address=f"10.0.0.{i}", first_rank=i * slots, slots=slots)
+            AgentPlace(
+                agent_id=i,
+                address=f"10.0.0.{i}",
+                first_rank=i * slots,
+                slots=slots,
+                host=f"h{i}",
+            )
             for i in range(hosts)
         ),
         last_step=last_step,

@@ -158,7 +158,7 @@ def test_agents_that_do_not_come_are_named() -> None:
     world.let("deadline passes")
 
     assert world.closed.verdict is Verdict.HOST
-    assert world.closed.reason == "agent 0 and 2 did not connect within 60 s"
+    assert world.closed.reason == "agent 0 on h0 and agent 2 on h2 did not connect within 60 s"
 
 
 def test_a_lost_agent_is_started_again_and_the_run_goes_on() -> None:

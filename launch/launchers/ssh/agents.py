@@ -121,7 +121,6 @@ class SshAgent:
         ended: Callable[[str], None],
     ) -> None:
         self._call = call
-        self._host = host.name
         self._argv = ssh_argv(start, host)
         self._folder = start.working_folder
         self._queue = queue
@@ -223,7 +222,7 @@ class SshAgent:
     def _end(self, reason: str) -> None:
         if self._sight is not Sight.ENDED:
             self._sight = Sight.ENDED
-            self._ended(f"{self._host}: {reason}")
+            self._ended(reason)
 
     def _leave_queue(self) -> None:
         if self._holds_place:
