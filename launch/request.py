@@ -85,6 +85,29 @@ class HangTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetTerms:
+    """How many failures of each class may come at once; one is forgiven `forgiven_after_s`."""
+
+    program: int = 10
+    killed: int = 10
+    hang: int = 10
+    host: int = 20
+    checkpoint: int = 5
+    forgiven_after_s: float = 3600.0
+
+    @property
+    def by_class(self) -> dict[str, int]:
+        """The classes with their numbers."""
+        return {k: int(v) for k, v in asdict(self).items() if k != "forgiven_after_s"}
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        counts = ", ".join(f"{count} {name}" for name, count in self.by_class.items())
+        return f"{counts}; one of each forgiven every {self.forgiven_after_s:g} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Supervision:
     """When to try again and when to give up; `max_restarts` counts since the last checkpoint."""
 
@@ -95,6 +118,7 @@ class Supervision:
     lease_s: float = 120.0
     stop_grace_s: float = 60.0
     hang: HangTerms = HangTerms()
+    budgets: BudgetTerms = BudgetTerms()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +205,7 @@ class LaunchRequest:
             f"controller   {self.controller_host}:{_port(self.controller_port)}",
             f"rendezvous   port {_port(self.rendezvous_port)}, of each generation's own",
             f"restarts     {rules.max_restarts} without a new checkpoint",
+            f"failures     {rules.budgets.text}",
             f"checkpoints  the last {rules.keep_checkpoints} are kept",
             f"lease        {rules.lease_s:g} s",
             f"hang         {rules.hang.text}",

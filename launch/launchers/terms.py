@@ -1,6 +1,6 @@
 """What every launcher's request takes from a run file in the same way."""
 
-from launch.request import HangTerms, RankTerms, Supervision
+from launch.request import BudgetTerms, HangTerms, RankTerms, Supervision
 from orchestrator.errors import EngineRefused
 from orchestrator.records.bundle import EngineBundle
 from orchestrator.records.run import ResolvedRun
@@ -20,6 +20,7 @@ def supervision_of(spec: RunSpec) -> Supervision:
         lease_s=spec.supervise.lease_s,
         stop_grace_s=spec.supervise.stop_grace_s,
         hang=HangTerms(**spec.supervise.hang.model_dump()),
+        budgets=BudgetTerms(**spec.supervise.budgets.model_dump()),
     )
 
 

@@ -6,6 +6,7 @@
 from dataclasses import replace
 
 from launch.supervisor import moves
+from launch.supervisor.budgets import Failure
 from launch.supervisor.events import (
     AgentLost,
     DeadlinePassed,
@@ -62,10 +63,12 @@ def lose_twice(state: State, event: AgentLost) -> Decision:
     """An agent that does not stay costs a restart of its own each time."""
     reason = f"{state.place_of(event.agent_id).spoken} is gone again ({event.reason})"
     gone = without_agent(state, event.agent_id)
-    if gone.restarts_spent >= gone.terms.max_restarts:
-        return moves.end(gone, Verdict.HOST, reason)
-    settled, instructions = moves.settle(replace(gone, restarts_spent=gone.restarts_spent + 1))
-    return settled, (Say(sentence=reason), StartAgent(agent_id=event.agent_id), *instructions)
+    paid = moves.pay(gone, Failure.HOST, at_s=event.at_s)
+    if isinstance(paid, moves.Overdraft):
+        return moves.end(gone, Verdict.HOST, f"{reason}; {paid.reason}")
+    settled, instructions = moves.settle(paid.state)
+    said = Say(sentence=f"{reason}: starting it again ({paid.count})")
+    return settled, (said, StartAgent(agent_id=event.agent_id), *instructions)
 
 
 def miss_stop(state: State, event: DeadlinePassed) -> Decision:  # noqa: ARG001

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from launch.codec import Family, Line, Record, family
+from launch.supervisor.budgets import Budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,7 @@ class RunTerms(Record):
     save_grace_s: float
     stop_timeout_s: float
     rendezvous_port: int | None
+    budgets: tuple[Budget, ...] = ()
 
     @property
     def world_size(self) -> int:

@@ -6,6 +6,7 @@
 from dataclasses import replace
 
 from launch.supervisor import moves
+from launch.supervisor.budgets import Failure
 from launch.supervisor.events import (
     AgentJoined,
     AgentLost,
@@ -63,10 +64,11 @@ def lose_before_start(state: State, event: AgentLost) -> Decision:
     """An agent went before its ranks started: start it again, within the budget."""
     gone = without_agent(state, event.agent_id)
     who = state.place_of(event.agent_id).spoken
-    if gone.restarts_spent >= gone.terms.max_restarts:
-        return moves.end(gone, Verdict.HOST, f"{who} is gone: {event.reason}")
-    waiting, deadline = moves.next_generation(replace(gone, restarts_spent=gone.restarts_spent + 1))
-    said = Say(sentence=f"{who} is gone, starting it again: {event.reason}")
+    paid = moves.pay(gone, Failure.HOST, at_s=event.at_s)
+    if isinstance(paid, moves.Overdraft):
+        return moves.end(gone, Verdict.HOST, f"{who} is gone: {event.reason}; {paid.reason}")
+    waiting, deadline = moves.next_generation(paid.state)
+    said = Say(sentence=f"{who} is gone, starting it again ({paid.count}): {event.reason}")
     return waiting, (said, StartAgent(agent_id=event.agent_id), *deadline)
 
 
@@ -139,13 +141,25 @@ def exit_in_training(state: State, event: RankExited) -> Decision:
     fewer = replace(state, alive=state.alive.minus(event.rank))
     if event.exit_code == 0 and event.rank in state.finished:
         return moves.settle(fewer)
-    reason = moves.exit_sentence(event)
-    return moves.fault(fewer, reason, at_s=event.at_s, guilty=event.rank, tail=event.tail)
+    return moves.fault(
+        fewer,
+        moves.exit_sentence(event),
+        failure=moves.failure_of(event),
+        at_s=event.at_s,
+        guilty=event.rank,
+        tail=event.tail,
+    )
 
 
 def hang(state: State, event: RanksHung) -> Decision:
     """Ranks live and make no progress: a fault like any other."""
-    return moves.fault(state, moves.hang_sentence(event), at_s=event.at_s, guilty=event.rank)
+    return moves.fault(
+        state,
+        moves.hang_sentence(event),
+        failure=Failure.HANG,
+        at_s=event.at_s,
+        guilty=event.rank,
+    )
 
 
 def lose_in_training(state: State, event: AgentLost) -> Decision:
@@ -153,7 +167,10 @@ def lose_in_training(state: State, event: AgentLost) -> Decision:
     gone = without_agent(state, event.agent_id)
     reason = f"{state.place_of(event.agent_id).spoken} is gone ({event.reason})"
     stopping, instructions = moves.fault(
-        replace(gone, blamed=gone.blamed.plus(event.agent_id)), reason, at_s=event.at_s
+        replace(gone, blamed=gone.blamed.plus(event.agent_id)),
+        reason,
+        failure=Failure.HOST,
+        at_s=event.at_s,
     )
     if stopping.verdict is not None:
         return stopping, instructions
@@ -184,9 +201,14 @@ def reject(state: State, event: CheckpointRejected) -> Decision:
     reason = f"checkpoint of step {event.step} is not whole: {event.reason}"
     is_training = state.phase in {Phase.STARTING, Phase.RUNNING}
     if is_training and event.step >= state.terms.last_step:
-        return moves.fault(following, reason, at_s=event.at_s)
+        return moves.fault(following, reason, failure=Failure.CHECKPOINT, at_s=event.at_s)
     if state.phase is Phase.ATTACHING and event.step >= state.terms.last_step:
-        following = replace(following, reason=following.reason or reason)
+        is_first = not following.reason
+        following = replace(
+            following,
+            reason=following.reason or reason,
+            failure=Failure.CHECKPOINT if is_first else following.failure,
+        )
     settled, instructions = moves.settle(following)
     return settled, (Say(sentence=reason), *instructions)
 

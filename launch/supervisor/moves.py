@@ -1,8 +1,9 @@
 """Moves that several handlers make: start a generation, answer a fault, end, go on when quiet."""
 
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from launch.supervisor.budgets import Failure, charge
 from launch.supervisor.events import Deadline, RankExited, RanksHung
 from launch.supervisor.instructions import (
     AskPort,
@@ -50,36 +51,67 @@ def fault(
     state: State,
     reason: str,
     *,
+    failure: Failure,
     at_s: float,
     guilty: int | None = None,
     tail: tuple[str, ...] = (),
 ) -> Decision:
     """Something ended that should not have: stop the generation and try again, within the budget.
 
-    The budget counts restarts since the last new checkpoint, so a run that makes progress may be
-    restarted for ever and one that does not is given up soon.
+    A run that makes no progress is given up soon, one that does when a class of failures is too
+    frequent.
     """
-    if state.restarts_spent >= state.terms.max_restarts:
-        budget = f"given up after {state.restarts_spent} restarts without a new checkpoint"
+    paid = pay(state, failure, at_s=at_s)
+    if isinstance(paid, Overdraft):
         given_up = replace(state, guilty=guilty, tail=tail)
-        return end(given_up, Verdict.FAILED, f"{reason}; {budget}")
-    spent = state.restarts_spent + 1
+        return end(given_up, Verdict.FAILED, f"{reason}; {paid.reason}")
     restart = Restart(
         generation=state.generation,
         reason=reason,
         detected_at_s=at_s,
         resume_step=state.resume_step,
     )
-    stopping = replace(
-        state,
-        phase=Phase.STOPPING,
-        restarts_spent=spent,
-        restarts=(*state.restarts, restart),
-    )
+    stopping = replace(paid.state, phase=Phase.STOPPING, restarts=(*state.restarts, restart))
     whence = "from scratch" if state.resume_step is None else f"from step {state.resume_step}"
-    count = f"restart {spent} of {state.terms.max_restarts} without a new checkpoint"
-    said = Say(sentence=f"{reason}: starting again {whence} ({count})")
+    said = Say(sentence=f"{reason}: starting again {whence} ({paid.count})")
     return _after((said,), stop(stopping))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paid:
+    """The state after the budgets have paid for a failure, and how much of them is used up."""
+
+    state: State
+    count: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overdraft:
+    """The budgets do not pay for another failure."""
+
+    reason: str
+
+
+def pay(state: State, failure: Failure, *, at_s: float) -> Paid | Overdraft:
+    """Pay for a failure that costs a restart."""
+    most = state.terms.max_restarts
+    if state.restarts_spent >= most:
+        reason = f"given up after {state.restarts_spent} restarts without a new checkpoint"
+        return Overdraft(reason=reason)
+    put_down = charge(state.accounts, state.terms.budgets, failure, at_s=at_s)
+    if put_down.overdrawn is not None:
+        return Overdraft(reason=f"given up after {put_down.overdrawn}")
+    spent = state.restarts_spent + 1
+    restarts = f"restart {spent} of {most} without a new checkpoint"
+    return Paid(
+        state=replace(state, restarts_spent=spent, accounts=put_down.accounts),
+        count=", ".join(filter(None, (restarts, put_down.count))),
+    )
+
+
+def failure_of(event: RankExited) -> Failure:
+    """The class of a rank's end."""
+    return Failure.PROGRAM if event.signal is None else Failure.KILLED
 
 
 def end(state: State, verdict: Verdict, reason: str) -> Decision:

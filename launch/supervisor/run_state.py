@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from launch.supervisor.budgets import Account, Failure
 from launch.supervisor.events import AgentPlace, Deadline, RunTerms
 from launch.supervisor.instructions import Instruction, SetDeadline
 from launch.supervisor.number_set import EMPTY, NumberSet
@@ -46,10 +47,11 @@ class State:
 
     `alive` are ranks told to start and not known to be gone, `staged` has the ranks whose part of a
     step's checkpoint is on disk, `committing` and `committed` are steps, `blamed` are agents whose
-    loss the budget has paid for since the last start. While a new controller takes over, `left_in`
+    loss the budget has paid for since the last start. `restarts_spent` counts restarts since the
+    last new checkpoint, `accounts` failures by class. While a new controller takes over, `left_in`
     is the phase of its predecessor, `missing` are agents that did not come back, `unstarted` those
-    that had no ranks of this generation. `guilty` is the rank whose exit ended the
-    run, and `tail` its last lines.
+    that had no ranks of this generation, and `failure` is the class of a fault to be answered.
+    `guilty` is the rank whose exit ended the run, and `tail` its last lines.
     """
 
     terms: RunTerms
@@ -64,6 +66,7 @@ class State:
     committing: tuple[int, ...] = ()
     blamed: NumberSet = EMPTY
     restarts_spent: int = 0
+    accounts: tuple[Account, ...] = ()
     restarts: tuple[Restart, ...] = ()
     deadline_serial: int = 0
     opened_at_s: float = 0.0
@@ -72,6 +75,7 @@ class State:
     unstarted: NumberSet = EMPTY
     verdict: Verdict | None = None
     reason: str = ""
+    failure: Failure | None = None
     guilty: int | None = None
     tail: tuple[str, ...] = ()
 

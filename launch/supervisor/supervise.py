@@ -11,6 +11,7 @@ from itertools import accumulate
 from launch.clock import Clock, SystemClock
 from launch.request import LaunchRequest
 from launch.run_directory import Reign, RunDirectory
+from launch.supervisor.budgets import Budget, Failure
 from launch.supervisor.checkpoints import CheckpointStore
 from launch.supervisor.desk import RunDesk
 from launch.supervisor.events import AgentPlace, InterruptAsked, RunOpened, RunTerms
@@ -278,6 +279,14 @@ class _Reign:
             save_grace_s=rules.stop_grace_s,
             stop_timeout_s=_STOP_TIMEOUT_S,
             rendezvous_port=self.request.rendezvous_port,
+            budgets=tuple(
+                Budget(
+                    failure=Failure(name),
+                    most=most,
+                    forgiven_after_s=rules.budgets.forgiven_after_s,
+                )
+                for name, most in rules.budgets.by_class.items()
+            ),
         )
 
     def _call(self, place: AgentPlace, controller: Address) -> AgentCall:

@@ -12,6 +12,7 @@ wrote and may not have carried out are given again.
 from dataclasses import replace
 
 from launch.supervisor import handlers, moves
+from launch.supervisor.budgets import Failure
 from launch.supervisor.events import (
     AgentAttached,
     AgentLost,
@@ -113,8 +114,14 @@ def exit_in_attach(state: State, event: RankExited) -> Decision:
         return fewer, ()
     if state.left_in not in _TRAINING or state.reason:
         return fewer, ()
-    reason = moves.exit_sentence(event)
-    return replace(fewer, reason=reason, guilty=event.rank, tail=event.tail), ()
+    kept = replace(
+        fewer,
+        reason=moves.exit_sentence(event),
+        failure=moves.failure_of(event),
+        guilty=event.rank,
+        tail=event.tail,
+    )
+    return kept, ()
 
 
 def interrupt_attach(state: State, event: InterruptAsked) -> Decision:
@@ -154,14 +161,21 @@ def _go_on(state: State) -> Decision:
 def _train_on(state: State, awake: State) -> Decision:
     """Back to training when every rank that should run does; else stop and start again."""
     at_s = state.opened_at_s
-    calm = replace(awake, reason="", guilty=None, tail=())
+    calm = replace(awake, reason="", failure=None, guilty=None, tail=())
     if state.missing:
         names = tuple(state.place_of(i).spoken for i in state.missing)
         reason = f"{spoken(names)} did not live through the change of controllers"
         blamed = replace(calm, blamed=calm.blamed.union(state.missing))
-        return moves.fault(blamed, reason, at_s=at_s)
+        return moves.fault(blamed, reason, failure=Failure.HOST, at_s=at_s)
     if state.reason:
-        return moves.fault(calm, state.reason, at_s=at_s, guilty=state.guilty, tail=state.tail)
+        return moves.fault(
+            calm,
+            state.reason,
+            failure=state.failure or Failure.PROGRAM,
+            at_s=at_s,
+            guilty=state.guilty,
+            tail=state.tail,
+        )
     if state.unstarted:
         said = Say(sentence="not all ranks had been started: stopping those that were")
         stopped, instructions = moves.stop(replace(calm, phase=Phase.STOPPING))

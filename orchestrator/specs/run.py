@@ -236,6 +236,19 @@ class HangSpec(Closed):
         return self
 
 
+class BudgetsSpec(Closed):
+    """How many failures of each class a run may have at once; time forgives them one by one."""
+
+    program: NonNegativeInt = Field(default=10, description="a rank ended by itself")
+    killed: NonNegativeInt = Field(default=10, description="a signal ended a rank")
+    hang: NonNegativeInt = Field(default=10, description="ranks made no progress")
+    host: NonNegativeInt = Field(default=20, description="a host or its agent went")
+    checkpoint: NonNegativeInt = Field(default=5, description="a checkpoint was not whole")
+    forgiven_after_s: PositiveFloat = Field(
+        default=3600.0, description="one failure of each class is forgiven that often"
+    )
+
+
 class SuperviseSpec(Closed):
     """When to try again and when to give up."""
 
@@ -247,6 +260,7 @@ class SuperviseSpec(Closed):
     lease_s: PositiveFloat = 120.0
     stop_grace_s: PositiveFloat = 60.0
     hang: HangSpec = HangSpec()
+    budgets: BudgetsSpec = BudgetsSpec()
 
 
 class RunSpec(Closed):

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from launch.launchers.local import LAUNCHER
-from launch.request import HangTerms, HostSlots, LaunchRequest, RankTerms, Supervision
+from launch.request import BudgetTerms, HangTerms, HostSlots, LaunchRequest, RankTerms, Supervision
 from launch.run_directory import RunDirectory
 from launch.supervisor.observer import StepRow
 from launch.supervisor.run_state import Phase
@@ -52,6 +52,7 @@ def toy_request(changes: dict, toy_arguments: list[str]) -> LaunchRequest:
     rules = {"lease_s": 3.0, "beat_interval_s": 0.1, "stop_grace_s": 10.0, "join_timeout_s": 20.0}
     rules |= changes.pop("supervision", {})
     rules["hang"] = HangTerms(**rules.get("hang", {}))
+    rules["budgets"] = BudgetTerms(**rules.get("budgets", {}))
     request = LaunchRequest(
         run_name="toy",
         engine="toy",

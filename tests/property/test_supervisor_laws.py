@@ -7,6 +7,7 @@ from hypothesis import event as classify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launch.supervisor.budgets import Budget, Failure
 from launch.supervisor.events import (
     EVENTS,
     AgentAttached,
@@ -51,6 +52,20 @@ def all_terms(draw) -> RunTerms:
         max_restarts=draw(st.integers(0, 3)),
         keep_checkpoints=draw(st.integers(1, 3)),
         rendezvous_port=draw(st.sampled_from([None] * 7 + [29_500])),
+        budgets=draw(all_budgets()),
+    )
+
+
+@st.composite
+def all_budgets(draw) -> tuple[Budget, ...]:
+    """Budgets of some classes; the world's clock ticks once an event."""
+    return tuple(
+        Budget(
+            failure=failure,
+            most=draw(st.integers(0, 4)),
+            forgiven_after_s=draw(st.sampled_from([5.0, 50.0, 1e9])),
+        )
+        for failure in sorted(draw(st.sets(st.sampled_from(Failure), max_size=2)))
     )
 
 
@@ -129,6 +144,15 @@ def test_restarts_stay_in_the_budget_between_checkpoints(world: FakeWorld) -> No
     # An agent's first loss in a fault is part of that fault: it starts each agent once for free.
     agents = len(world.terms.agents)
     assert world.agent_starts_since_commit <= (agents * (most + 2) + most) * (1 + world.takeovers)
+
+
+@settings(max_examples=200, deadline=None)
+@given(worlds())
+def test_no_class_of_failures_is_overdrawn(world: FakeWorld) -> None:
+    most = {budget.failure: budget.most for budget in world.terms.budgets}
+
+    assert all(a.level <= most[a.failure] for a in world.state.accounts)
+    assert {account.failure for account in world.state.accounts} <= set(most)
 
 
 @settings(max_examples=200, deadline=None)
