@@ -37,6 +37,7 @@ class Reactor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closers: list[Callback] = []
         self._bug: BaseException | None = None
+        self._is_closing = False
 
     def run(self) -> None:
         """Call callbacks until `stop`; raises what a callback raised."""
@@ -45,11 +46,13 @@ class Reactor:
             raise self._bug
 
     def stop(self) -> None:
-        """End `run` after the callbacks that are due now."""
-        self.loop.stop()
+        """End `run` after the callbacks that are due now; nothing is left to end while closing."""
+        if not self._is_closing:
+            self.loop.stop()
 
     def close(self) -> None:
         """Wait for the worker, cut what is open, and give back the signals."""
+        self._is_closing = True
         self._worker.shutdown(wait=True, cancel_futures=True)
         self.loop.run_until_complete(self._cut())
         self.loop.close()

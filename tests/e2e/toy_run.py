@@ -49,7 +49,7 @@ def toy_request(changes: dict, toy_arguments: list[str]) -> LaunchRequest:
     warm = changes.get("warm")  # options of a fork server; without one the rank needs no packages
     if warm is not None:
         changes["warm"] = [str(Path(sys.executable).with_name("llmorch-forkserver")), *warm]
-    rules = {"lease_s": 3.0, "beat_interval_s": 0.1, "stop_grace_s": 10.0, "join_timeout_s": 20.0}
+    rules = {"lease_s": 10.0, "beat_interval_s": 0.1, "stop_grace_s": 10.0, "join_timeout_s": 20.0}
     rules |= changes.pop("supervision", {})
     rules["hang"] = HangTerms(**rules.get("hang", {}))
     rules["budgets"] = BudgetTerms(**rules.get("budgets", {}))

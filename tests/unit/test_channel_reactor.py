@@ -123,3 +123,14 @@ def test_a_signal_is_a_call_like_any_other(reactor) -> None:
     reactor.run()
 
     assert told == ["usr1"]
+
+
+def test_a_stop_while_closing_ends_nothing() -> None:
+    reactor = Reactor()
+    reactor.call_soon(reactor.stop)
+    reactor.run()
+    reactor.at_close(reactor.stop)
+
+    reactor.close()
+
+    assert reactor.loop.is_closed()
