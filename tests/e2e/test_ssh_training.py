@@ -127,5 +127,6 @@ def test_a_killed_controller_leaves_no_megatron_rank(bed: Testbed, folder: Path)
     run.process.kill()
     run.end()
 
-    assert sum("--config" in process.command for process in before) == 4
+    forked = [p for p in before if any("llmorch-forkserver" in word for word in p.command)]
+    assert len(forked) == 2 * 4  # of each host a fork server, and the rank that bears its name
     assert bed.is_clean(within_s=FENCED_S), bed.processes()
