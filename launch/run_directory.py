@@ -163,6 +163,10 @@ class RunDirectory:
         """A committed checkpoint."""
         return self.checkpoints / f"step-{step}"
 
+    def torn_checkpoint(self, step: int) -> Path:
+        """A committed checkpoint that was found torn; nobody resumes from it."""
+        return self.checkpoints / f"torn-step-{step}"
+
     def generation_staging(self, generation: int) -> Path:
         """Where a generation stages."""
         return self.staging / f"generation-{generation}"

@@ -94,13 +94,23 @@ class EvaluationLine(FromRank):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StagedFile(Record):
+    """A file of a checkpoint, as the rank that wrote it knows it."""
+
+    name: str
+    size_bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointLine(FromRank):
-    """This rank's part of a staged checkpoint is on disk."""
+    """This rank's part of a staged checkpoint is on disk: these `files`, if the rank says which."""
 
     KIND: ClassVar[str] = "checkpoint"
     step: int
     path: str
     duration_s: float
+    files: tuple[StagedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

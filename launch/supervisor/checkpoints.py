@@ -1,4 +1,4 @@
-"""Checkpoints on storage: from staged to committed, from committed to gone.
+"""Checkpoints on storage: from staged to committed, from committed to gone or torn.
 
 Commit is: look whether everything is there, make every file durable, rename the folder, make the
 rename durable, then point `latest` at it. A crash between any two of these leaves either the old
@@ -7,15 +7,21 @@ latest checkpoint or the new one, and never a folder named `step-N` that is not 
 
 import os
 import shutil
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from launch.run_directory import RunDirectory, sync_folder, write_whole
+from launch.supervisor.manifests import MANIFEST, Files, manifest_text, read_manifest
+from launch.wire import StagedFile
+
+_READ_UP_TO_BYTES = 1 << 20  # metadata; shards are told by their sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flaw:
-    """Why a staged checkpoint is not whole."""
+    """Why a checkpoint is not whole."""
 
     reason: str
 
@@ -44,8 +50,11 @@ class CheckpointStore:
         for folder in sorted(self.directory.trash.iterdir()):
             shutil.rmtree(folder)
 
-    def commit(self, generation: int, step: int) -> Flaw | None:
-        """Make a staged checkpoint the latest, or say what is wrong with it."""
+    def commit(self, generation: int, step: int, files: Files) -> Flaw | None:
+        """Make a staged checkpoint the latest, or say what is wrong with it.
+
+        `files` are those that ranks say they wrote; they are listed in the checkpoint's manifest.
+        """
         staged = self.directory.staged_checkpoint(generation, step)
         committed = self.directory.checkpoint(step)
         if (
@@ -53,14 +62,43 @@ class CheckpointStore:
         ):  # by a controller that died before it said so
             write_whole(self.directory.latest, committed.name + "\n")
             return None
-        flaw = self._flaw(staged)
+        flaw = self._flaw(staged, files.values())
         if flaw is not None:
             return flaw
+        (staged / MANIFEST).write_text(manifest_text(step, files))
         _sync_tree(staged)
         staged.rename(committed)
         sync_folder(self.directory.checkpoints)
         write_whole(self.directory.latest, committed.name + "\n")
         return None
+
+    def flaw_of(self, step: int) -> Flaw | None:
+        """What is wrong with a committed checkpoint: a file is gone, cut off, or changed."""
+        committed = self.directory.checkpoint(step)
+        if not committed.is_dir():
+            return Flaw(reason=f"{committed} is not there")
+        try:
+            files = read_manifest((committed / MANIFEST).read_text())
+        except FileNotFoundError:
+            return Flaw(reason=f"{MANIFEST} is missing")
+        except ValueError:
+            return Flaw(reason=f"{MANIFEST} is not what was written")
+        return self._flaw(committed, files)
+
+    def put_aside(self, step: int, *, latest: int | None) -> None:
+        """Take a torn checkpoint's name away, after `latest` names the newest one that is whole."""
+        if latest is None:
+            self.directory.latest.unlink(missing_ok=True)
+        else:
+            write_whole(self.directory.latest, self.directory.checkpoint(latest).name + "\n")
+        torn = self.directory.checkpoint(step)
+        aside = self.directory.torn_checkpoint(step)
+        if not torn.is_dir():
+            return
+        if aside.is_dir():  # one that was torn before, of the same step
+            shutil.rmtree(aside)
+        torn.rename(aside)
+        sync_folder(self.directory.checkpoints)
 
     def delete(self, step: int) -> None:
         """Delete a committed checkpoint; first its name goes, then its bytes."""
@@ -71,16 +109,30 @@ class CheckpointStore:
         if gone.is_dir():
             shutil.rmtree(gone)
 
-    def _flaw(self, staged: Path) -> Flaw | None:
-        if not staged.is_dir():
-            return Flaw(reason=f"{staged} is not there")
+    def _flaw(self, folder: Path, stated: Iterable[StagedFile]) -> Flaw | None:
+        if not folder.is_dir():
+            return Flaw(reason=f"{folder} is not there")
         for name in self.required:
-            file = staged / name
+            file = folder / name
             if not file.is_file():
                 return Flaw(reason=f"{name} is missing")
             if file.stat().st_size == 0:
                 return Flaw(reason=f"{name} is empty")
-        return None
+        return next(filter(None, (_flaw_of_file(folder, file) for file in stated)), None)
+
+
+def _flaw_of_file(folder: Path, stated: StagedFile) -> Flaw | None:
+    """What of a file is not as its rank wrote it; only short ones are read."""
+    file = folder / stated.name
+    if not file.is_file():
+        return Flaw(reason=f"{stated.name} is missing")
+    size_bytes = file.stat().st_size
+    if size_bytes != stated.size_bytes:
+        return Flaw(reason=f"{stated.name} has {size_bytes} of {stated.size_bytes} bytes")
+    is_short = size_bytes <= _READ_UP_TO_BYTES
+    if is_short and zlib.crc32(file.read_bytes()) != stated.crc32:
+        return Flaw(reason=f"{stated.name} has other bytes than were written")
+    return None
 
 
 def _sync_tree(folder: Path) -> None:

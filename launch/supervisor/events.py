@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from launch.codec import Family, Line, Record, family
 from launch.supervisor.budgets import Budget
+from launch.wire import StagedFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,11 +166,12 @@ class RanksStepping(OfGeneration):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankStaged(OfGeneration):
-    """A rank's part of a checkpoint is on disk."""
+    """A rank's part of a checkpoint is on disk: these files, if it says which."""
 
     KIND: ClassVar[str] = "rank_staged"
     rank: int
     step: int
+    files: tuple[StagedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +242,23 @@ class CheckpointRejected(OfGeneration):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointVerified(OfGeneration):
+    """The committed checkpoint that the generation is to start from is as it was committed."""
+
+    KIND: ClassVar[str] = "checkpoint_verified"
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointTorn(OfGeneration):
+    """A committed checkpoint is no longer what was committed."""
+
+    KIND: ClassVar[str] = "checkpoint_torn"
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptAsked(Happening):
     """Somebody asks the run to end: Ctrl-C, SIGTERM."""
 
@@ -291,6 +310,8 @@ Event = (
     | RanksHung
     | CheckpointCommitted
     | CheckpointRejected
+    | CheckpointVerified
+    | CheckpointTorn
     | InterruptAsked
     | DeadlinePassed
     | StorageFailed
@@ -313,6 +334,8 @@ EVENTS: Family[RunOpened | Event] = family(
     RanksHung,
     CheckpointCommitted,
     CheckpointRejected,
+    CheckpointVerified,
+    CheckpointTorn,
     InterruptAsked,
     DeadlinePassed,
     StorageFailed,

@@ -12,6 +12,8 @@ from launch.supervisor.events import (
     AgentLost,
     CheckpointCommitted,
     CheckpointRejected,
+    CheckpointTorn,
+    CheckpointVerified,
     Deadline,
     DeadlinePassed,
     Happening,
@@ -26,6 +28,7 @@ from launch.supervisor.events import (
 )
 from launch.supervisor.instructions import (
     DeleteCheckpoint,
+    PutAsideCheckpoint,
     Say,
     StartAgent,
     StartGeneration,
@@ -86,8 +89,34 @@ def miss_port(state: State, event: DeadlinePassed) -> Decision:  # noqa: ARG001
     return moves.end(state, Verdict.HOST, f"{first} did not reserve a port {limit}")
 
 
-def start(state: State, event: PortGranted) -> Decision:
-    """There is a port: start every rank."""
+def grant_port(state: State, event: PortGranted) -> Decision:
+    """There is a port."""
+    return _start_if_ready(replace(state, port=event.port))
+
+
+def verify(state: State, event: CheckpointVerified) -> Decision:  # noqa: ARG001
+    """The checkpoint to start from is whole."""
+    return _start_if_ready(replace(state, is_verified=True))
+
+
+def fall_back(state: State, event: CheckpointTorn) -> Decision:
+    """The checkpoint to start from is torn: never resume from it, but from the one before."""
+    whole = tuple(step for step in state.committed if step != event.step)
+    older = replace(state, committed=whole, is_verified=not whole)
+    whence = "from scratch" if not whole else f"from step {whole[-1]}"
+    said = Say(
+        sentence=f"the committed checkpoint of step {event.step} is torn ({event.reason}): "
+        f"it is put aside as torn-step-{event.step}, and the run goes on {whence}"
+    )
+    aside = PutAsideCheckpoint(step=event.step, latest=older.resume_step)
+    started, instructions = _start_if_ready(older)
+    return started, (said, aside, *moves.verify(older), *instructions)
+
+
+def _start_if_ready(state: State) -> Decision:
+    """Start every rank when there is a port, and the checkpoint is known to be whole."""
+    if state.port is None or not state.is_verified:
+        return state, ()
     restarts = tuple(
         replace(r, resume_step=state.resume_step) if r is state.restarts[-1] else r
         for r in state.restarts
@@ -103,9 +132,9 @@ def start(state: State, event: PortGranted) -> Decision:
     whence = "from scratch" if state.resume_step is None else f"from step {state.resume_step}"
     sentence = f"generation {state.generation} starts {whence} on {state.terms.world_size} ranks"
     order = StartGeneration(
-        generation=state.generation, port=event.port, resume_step=state.resume_step
+        generation=state.generation, port=state.port, resume_step=state.resume_step
     )
-    return started, (Say(sentence=f"{sentence}, rendezvous port {event.port}"), order)
+    return started, (Say(sentence=f"{sentence}, rendezvous port {state.port}"), order)
 
 
 def step(state: State, event: RanksStepping) -> Decision:

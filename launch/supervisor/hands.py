@@ -8,6 +8,8 @@ from launch.supervisor.checkpoints import CheckpointStore, Flaw
 from launch.supervisor.events import (
     CheckpointCommitted,
     CheckpointRejected,
+    CheckpointTorn,
+    CheckpointVerified,
     DeadlinePassed,
     Event,
     StorageFailed,
@@ -19,12 +21,15 @@ from launch.supervisor.instructions import (
     CommitCheckpoint,
     DeleteCheckpoint,
     Instruction,
+    PutAsideCheckpoint,
     Say,
     SetDeadline,
     StartAgent,
     StartGeneration,
     StopGeneration,
+    VerifyCheckpoint,
 )
+from launch.supervisor.manifests import Files
 from launch.supervisor.orders import Orders
 from launch.supervisor.roster import Roster
 from launch.transport.reactor import Reactor, Timer
@@ -33,12 +38,13 @@ from orchestrator.errors import StorageError
 
 _DISMISSAL_LIMIT_S = 10.0
 _Outcome = Event | None  # of slow work: an event, or nothing worth one
+_OfCheckpoint = CommitCheckpoint | VerifyCheckpoint | PutAsideCheckpoint | DeleteCheckpoint
 
 
 class Hands:
     """Carries out instructions."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where the parts meet
         self,
         *,
         orders: Orders,
@@ -47,7 +53,9 @@ class Hands:
         reactor: Reactor,
         clock: Clock,
         post: Callable[[Event], None],
+        stated: Callable[[int, int], Files],
     ) -> None:
+        self._stated = stated
         self._orders = orders
         self._store = store
         self._roster = roster
@@ -70,10 +78,10 @@ class Hands:
                 self._start_generation(instruction)
             case StopGeneration():
                 self._stop_generation(instruction)
-            case CommitCheckpoint():
-                self._in_worker(lambda: self._commit(instruction))
-            case DeleteCheckpoint():
-                self._in_worker(lambda: self._store.delete(instruction.step))
+            case (
+                CommitCheckpoint() | VerifyCheckpoint() | PutAsideCheckpoint() | DeleteCheckpoint()
+            ):
+                self._in_worker(self._work_on(instruction))
             case SetDeadline():
                 self._set_deadline(instruction)
             case Say():
@@ -110,8 +118,27 @@ class Hands:
             ),
         )
 
-    def _commit(self, order: CommitCheckpoint) -> Event:
-        flaw = self._store.commit(order.generation, order.step)
+    def _work_on(self, order: _OfCheckpoint) -> Callable[[], _Outcome]:
+        match order:
+            case CommitCheckpoint():
+                files = self._stated(order.generation, order.step)
+                return lambda: self._commit(order, files)
+            case VerifyCheckpoint():
+                return lambda: self._verify(order)
+            case PutAsideCheckpoint():
+                return lambda: self._store.put_aside(order.step, latest=order.latest)
+            case DeleteCheckpoint():
+                return lambda: self._store.delete(order.step)
+
+    def _verify(self, order: VerifyCheckpoint) -> Event:
+        flaw = self._store.flaw_of(order.step)
+        at_s, generation, step = self._clock.wall_s(), order.generation, order.step
+        if isinstance(flaw, Flaw):
+            return CheckpointTorn(at_s=at_s, generation=generation, step=step, reason=flaw.reason)
+        return CheckpointVerified(at_s=at_s, generation=generation, step=step)
+
+    def _commit(self, order: CommitCheckpoint, files: Files) -> Event:
+        flaw = self._store.commit(order.generation, order.step, files)
         at_s, generation, step = self._clock.wall_s(), order.generation, order.step
         if isinstance(flaw, Flaw):
             return CheckpointRejected(

@@ -65,6 +65,24 @@ class CommitCheckpoint(Line):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyCheckpoint(Line):
+    """Look whether a committed checkpoint is still what was committed; a generation needs it."""
+
+    KIND: ClassVar[str] = "verify_checkpoint"
+    generation: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutAsideCheckpoint(Line):
+    """Give a torn checkpoint a name that nobody resumes from; `latest` is the newest one left."""
+
+    KIND: ClassVar[str] = "put_aside_checkpoint"
+    step: int
+    latest: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteCheckpoint(Line):
     """Delete a committed checkpoint that newer ones replace."""
 
@@ -106,6 +124,8 @@ Instruction = (
     | StartGeneration
     | StopGeneration
     | CommitCheckpoint
+    | VerifyCheckpoint
+    | PutAsideCheckpoint
     | DeleteCheckpoint
     | SetDeadline
     | Say
@@ -119,6 +139,8 @@ INSTRUCTIONS: Family[Instruction] = family(
     StartGeneration,
     StopGeneration,
     CommitCheckpoint,
+    VerifyCheckpoint,
+    PutAsideCheckpoint,
     DeleteCheckpoint,
     SetDeadline,
     Say,

@@ -20,6 +20,7 @@ from launch.supervisor.events import (
 )
 from launch.supervisor.instructions import Instruction, Say, StartGeneration
 from launch.supervisor.journal import Writer
+from launch.supervisor.manifests import Manifests
 from launch.supervisor.observer import Observer, Silence, StepRow
 from launch.supervisor.progress import Progress
 from launch.supervisor.run_state import Decision, Phase, State
@@ -58,8 +59,10 @@ class Controller:
         hang: HangTerms,
         before: State | None = None,
         after_step: int = 0,
+        manifests: Manifests | None = None,
     ) -> None:
         self.progress = Progress(world_size=opened.terms.world_size)
+        self.manifests = manifests or Manifests()
         self._stalls = Stalls(hang)
         self.state, self._first = open_run(opened, before)
         self._opened = opened
@@ -144,6 +147,7 @@ class Controller:
             self._write(lambda: self._journal.came_late(event))
             return
         self._write(lambda: self._journal.happened(event))
+        self.manifests.note(event)
         try:
             decision = handle(self.state, event)
         except InvalidTransition as error:

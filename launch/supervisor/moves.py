@@ -12,6 +12,7 @@ from launch.supervisor.instructions import (
     Instruction,
     Say,
     StopGeneration,
+    VerifyCheckpoint,
 )
 from launch.supervisor.number_set import EMPTY
 from launch.supervisor.run_state import Decision, Phase, Restart, State, armed, disarmed
@@ -20,7 +21,10 @@ from launch.wire import StopHow
 
 
 def reserve(state: State) -> Decision:
-    """All agents are here: ask rank 0's host for a port of the next generation's own."""
+    """All agents are here: ask for what the next generation needs.
+
+    That is a port of its own on rank 0's host, and a checkpoint that is whole still.
+    """
     generation = state.generation + 1
     fresh = replace(
         state,
@@ -31,11 +35,21 @@ def reserve(state: State) -> Decision:
         finished=EMPTY,
         left=EMPTY,
         blamed=EMPTY,
+        port=None,
+        is_verified=state.resume_step is None,
     )
     waiting, deadline = armed(fresh, Deadline.PORT, after_s=state.terms.join_timeout_s)
     first = state.terms.agents[0].agent_id
     port = state.terms.rendezvous_port
-    return waiting, (AskPort(agent_id=first, generation=generation, port=port), *deadline)
+    ask = AskPort(agent_id=first, generation=generation, port=port)
+    return waiting, (ask, *verify(waiting), *deadline)
+
+
+def verify(state: State) -> tuple[Instruction, ...]:
+    """The instruction to look at the checkpoint to start from, if there is one."""
+    if state.resume_step is None:
+        return ()
+    return (VerifyCheckpoint(generation=state.generation, step=state.resume_step),)
 
 
 def next_generation(state: State) -> Decision:

@@ -46,9 +46,10 @@ class State:
     """The supervisor's whole knowledge.
 
     `alive` are ranks told to start and not known to be gone, `staged` has the ranks whose part of a
-    step's checkpoint is on disk, `committing` and `committed` are steps, `blamed` are agents whose
-    loss the budget has paid for since the last start. `restarts_spent` counts restarts since the
-    last new checkpoint, `accounts` failures by class. While a new controller takes over, `left_in`
+    step's checkpoint is on disk, `committing` and `committed` are steps; `port` and `is_verified`
+    are what the next generation has of what it needs to start. `blamed` are agents whose loss the
+    budget has paid for since the last start. `restarts_spent` counts restarts since the last new
+    checkpoint, `accounts` failures by class. While a new controller takes over, `left_in`
     is the phase of its predecessor, `missing` are agents that did not come back, `unstarted` those
     that had no ranks of this generation, and `failure` is the class of a fault to be answered.
     `guilty` is the rank whose exit ended the run, and `tail` its last lines.
@@ -64,6 +65,8 @@ class State:
     finished: NumberSet = EMPTY
     left: NumberSet = EMPTY
     committing: tuple[int, ...] = ()
+    port: int | None = None
+    is_verified: bool = False
     blamed: NumberSet = EMPTY
     restarts_spent: int = 0
     accounts: tuple[Account, ...] = ()

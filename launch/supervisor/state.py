@@ -1,7 +1,8 @@
 """The supervisor's state machine: one table and one door.
 
 Theory of operation. A controller first gathers its agents (GATHERING), asks the host of rank 0 for
-a port that no generation had before (RESERVING), and starts every rank (STARTING). Once all of them
+a port that no generation had before and the storage whether the latest checkpoint is whole still
+(RESERVING), and starts every rank (STARTING). Once all of them
 have done a step the run is RUNNING. Whatever ends that should not have ended is a fault: the whole
 generation is killed (STOPPING), and when its last rank is known to be gone and the last checkpoint
 is committed or rejected, the next generation starts from the latest committed checkpoint. A budget
@@ -30,6 +31,8 @@ from launch.supervisor.events import (
     AgentLost,
     CheckpointCommitted,
     CheckpointRejected,
+    CheckpointTorn,
+    CheckpointVerified,
     Deadline,
     DeadlinePassed,
     Event,
@@ -123,7 +126,7 @@ def _rows() -> Mapping[type[Happening], Mapping[Phase, Handler]]:
             leaving: e.lose_in_leave,
             ending: e.lose_in_end,
         },
-        PortGranted: {gathering: h.note, reserving: h.start},
+        PortGranted: {gathering: h.note, reserving: h.grant_port},
         InstructionRefused: {
             gathering: h.note,
             **dict.fromkeys((attaching, reserving, starting, stopping), e.refuse_instruction),
@@ -152,6 +155,9 @@ def _rows() -> Mapping[type[Happening], Mapping[Phase, Handler]]:
             **dict.fromkeys((stopping, ending), h.note),
             leaving: e.hang_in_leave,
         },
+        # Answers to a generation that was given up before it started: the next one asks again.
+        CheckpointVerified: {gathering: h.note, reserving: h.verify},
+        CheckpointTorn: {gathering: h.note, reserving: h.fall_back},
         CheckpointCommitted: dict.fromkeys((*with_ranks, ending), h.commit),
         CheckpointRejected: dict.fromkeys((*with_ranks, ending), h.reject),
         InterruptAsked: {

@@ -17,8 +17,9 @@ from launch.supervisor.desk import RunDesk
 from launch.supervisor.events import AgentPlace, InterruptAsked, RunOpened, RunTerms
 from launch.supervisor.hands import Hands
 from launch.supervisor.instructions import AskPort
-from launch.supervisor.journal import Decided, History, Journal, replay
+from launch.supervisor.journal import Decided, Happened, History, Journal, replay
 from launch.supervisor.loop import Controller
+from launch.supervisor.manifests import Manifests
 from launch.supervisor.observer import Observer
 from launch.supervisor.orders import Orders
 from launch.supervisor.outcome import RunOutcome
@@ -168,6 +169,7 @@ class _Reign:
             hang=self.request.supervision.hang,
             before=before,
             after_step=0 if before is None else files.metrics.last_step(before.generation),
+            manifests=_manifests(files.journal.before),
         )
 
     def roster(self, starter: AgentStarter, controller: Controller) -> Roster:
@@ -197,6 +199,7 @@ class _Reign:
             reactor=self.reactor,
             clock=self.clock,
             post=controller.post,
+            stated=controller.manifests.of,
         )
 
     def listen(
@@ -306,6 +309,14 @@ class _Reign:
         if self.directory.is_superseded(self.epoch):
             problem = f"epoch {self.epoch + 1} took over {self.directory.path}"
             raise HostError(host=socket.gethostname(), problem=problem)
+
+
+def _manifests(before: History) -> Manifests:
+    manifests = Manifests()
+    for entry in before.entries:
+        if isinstance(entry, Happened) and not entry.is_stale:
+            manifests.note(entry.event)
+    return manifests
 
 
 def _last_generation(before: History) -> int:

@@ -67,8 +67,8 @@ def event_of(record: ToController, *, agent_id: int, at_s: float) -> Event | Non
 def _event_of_line(line: RankLine, *, at_s: float) -> Event | None:
     generation, rank = line.generation, line.rank
     match line.record:
-        case CheckpointLine(step=step):
-            return RankStaged(at_s=at_s, generation=generation, rank=rank, step=step)
+        case CheckpointLine(step=step, files=files):
+            return RankStaged(at_s=at_s, generation=generation, rank=rank, step=step, files=files)
         case FinishedLine(step=step):
             return RankFinished(at_s=at_s, generation=generation, rank=rank, step=step)
         case LeftLine(step=step):

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from launch.supervisor.events import RankExited, RankFinished, RanksHung, RankStarted
+from launch.supervisor.events import (
+    CheckpointRejected,
+    CheckpointTorn,
+    RankExited,
+    RankFinished,
+    RanksHung,
+    RankStarted,
+)
 from launch.supervisor.instructions import AskPort, StartGeneration
 from launch.supervisor.run_state import Phase
 from tests.e2e.supervised import ToyRun, all_end
@@ -171,6 +178,43 @@ def test_a_checkpoint_with_a_hole_is_never_committed(folder) -> None:
         assert code == 7
         assert "checkpoint of step 10 is not whole: .metadata is missing" in run.outcome["reason"]
         assert list((folder / "checkpoints").glob("step-*")) == []
+
+
+def test_a_file_that_lost_its_end_is_never_committed(folder) -> None:
+    cut = "1:40:__1_0.distcp"
+    with ToyRun(folder, *SAVING, "--cut-file", cut, "--fault", "0:1:50:3", steps=60) as run:
+        code = run.end()
+
+        said = {(event.step, event.reason) for event in run.events(CheckpointRejected)}
+        assert code == 0
+        assert said == {(40, "__1_0.distcp has 3 of 7 bytes")}  # in each generation
+        assert run.instructions(StartGeneration)[1].resume_step == 20
+        assert run.outcome["committed_steps"] == [20, 60]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (Path.unlink, "__1_0.distcp is missing"),
+        (lambda path: os.truncate(path, 3), "__1_0.distcp has 3 of 7 bytes"),
+    ],
+    ids=["missing shard", "truncated file"],
+)
+def test_nothing_resumes_from_a_checkpoint_that_was_torn(folder, damage, reason) -> None:
+    with ToyRun(folder, *SAVING, "--hang", "0:1:50", steps=60) as run:
+        run.until_sentence("checkpoint of step 40 committed")
+        damage(folder / "checkpoints" / "step-40" / "__1_0.distcp")
+        os.kill(run.rank_pid(1), signal.SIGKILL)
+        run.until_step(21, generation=2)
+        latest = (folder / "checkpoints" / "latest").read_text()
+        code = run.end()
+
+        (torn,) = run.events(CheckpointTorn)
+        assert code == 0
+        assert (torn.step, torn.reason) == (40, reason)
+        assert run.instructions(StartGeneration)[1].resume_step == 20
+        assert latest == "step-20\n"
+        assert (folder / "checkpoints" / "torn-step-40").is_dir()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import time
+import zlib
 from pathlib import Path
 
 RANK, WORLD = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -61,7 +62,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--fault", help="RANK:GENERATION:STEP:EXIT_CODE", default="")
     parser.add_argument("--hang", help="RANK:GENERATION:STEP, before the barrier", default="")
     parser.add_argument("--save-s", type=float, default=0.0, help="rank 0 takes that long to save")
-    parser.add_argument("--forget-file", help="a checkpoint file that is not written", default="")
+    parser.add_argument("--forget-file", help="a checkpoint file that gets lost", default="")
+    parser.add_argument("--cut-file", help="RANK:STEP:NAME, a file that loses its end", default="")
     parser.add_argument("--spawn-helper", help="where a helper's pid is written")
     args = parser.parse_args()
     if args.spawn_helper:
@@ -127,11 +129,26 @@ def stage(step: int, args: argparse.Namespace, peers: list[socket.socket]) -> No
     if RANK == 0:
         signal.sigtimedwait([], args.save_s)
     for name, text in files.items():
-        if name != args.forget_file:
-            (folder / name).write_text(text)
+        (folder / name).write_text(text)
+    written = [
+        {"name": name, "size_bytes": len(text.encode()), "crc32": zlib.crc32(text.encode())}
+        for name, text in files.items()
+    ]
+    damage(args, step, folder)
     barrier(peers, False)
-    say(kind="checkpoint", step=step, path=str(folder), duration_s=time.monotonic() - started)
+    say(kind="checkpoint", step=step, path=str(folder), duration_s=time.monotonic() - started,
+        files=written)  # fmt: skip
     say(kind="phase", phase="train")
+
+
+def damage(args: argparse.Namespace, step: int, folder: Path) -> None:
+    """What storage may do to a file that was written, as if it had said that all is well."""
+    if args.forget_file and (folder / args.forget_file).exists():
+        (folder / args.forget_file).unlink()
+    if args.cut_file:
+        rank, at_step, name = args.cut_file.split(":")
+        if (RANK, step) == (int(rank), int(at_step)):
+            os.truncate(folder / name, 3)
 
 
 def misbehave(args: argparse.Namespace, step: int) -> None:

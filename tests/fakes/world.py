@@ -17,6 +17,8 @@ from launch.supervisor.events import (
     AgentPlace,
     CheckpointCommitted,
     CheckpointRejected,
+    CheckpointTorn,
+    CheckpointVerified,
     DeadlinePassed,
     Event,
     InstructionRefused,
@@ -41,11 +43,13 @@ from launch.supervisor.instructions import (
     CommitCheckpoint,
     DeleteCheckpoint,
     Instruction,
+    PutAsideCheckpoint,
     Say,
     SetDeadline,
     StartAgent,
     StartGeneration,
     StopGeneration,
+    VerifyCheckpoint,
 )
 from launch.supervisor.journal import Decided, Happened, replay
 from launch.supervisor.run_state import Phase
@@ -128,6 +132,8 @@ class FakeWorld:
         self.generation = 0
         self.is_broken = False  # a rank died: the others wait for it in their collectives
         self.commits: list[CommitCheckpoint] = []
+        self.verifications: list[VerifyCheckpoint] = []
+        self.verified: int | None = None
         self.parts: dict[int, set[int]] = {}
         self.stored: set[int] = set()
         self.deadline: SetDeadline | None = None
@@ -197,7 +203,7 @@ class FakeWorld:
         assert before == self.state
         self.takeovers += 1
         self.deadline, unfinished = None, self.commits
-        self.commits = []
+        self.commits, self.verifications = [], []
         goes_on = before.phase in TAKEN_OVER
         for order in unfinished[: self.takeovers % 2]:  # some were done and nobody could say so
             self.stored.add(order.step)
@@ -230,6 +236,8 @@ class FakeWorld:
         if self.commits:
             is_done = self.commits[0].step in self.stored  # by a controller that died of it
             found += [Choice("commit")] + [Choice("reject", is_fault=True)] * (not is_done)
+        if self.verifications:
+            found += [Choice("verify"), Choice("tear", is_fault=True)]
         for i, agent in self.agents.items():
             if agent.is_coming and not agent.is_attaching:
                 found += [Choice(f"join {i}"), Choice(f"fail to join {i}", is_fault=True)]
@@ -250,7 +258,7 @@ class FakeWorld:
                 found += [Choice(f"refuse {rank.rank}", is_fault=True)] * (rank.step == 0)
         return found
 
-    def happen(self, choice: Choice) -> None:  # noqa: C901 - a table of words
+    def happen(self, choice: Choice) -> None:  # noqa: C901, PLR0912, PLR0915 - a table of words
         """Let one of the choices happen."""
         *verb, last = choice.name.split(" ")
         match " ".join(verb), last:
@@ -269,6 +277,12 @@ class FakeWorld:
                         at_s=self.now(), generation=order.generation, step=order.step, reason="hole"
                     )
                 )
+            case "", "verify":
+                order = self.verifications.pop(0)
+                self.verified = order.step
+                self._answer(CheckpointVerified, order)
+            case "", "tear":
+                self._answer(CheckpointTorn, self.verifications.pop(0), reason="it is cut off")
             case "attach", agent:
                 self._attach(self.agents[int(agent)])
             case "vanish-agent", agent:
@@ -305,6 +319,10 @@ class FakeWorld:
         self.post(
             CheckpointCommitted(at_s=self.now(), generation=order.generation, step=order.step)
         )
+
+    def _answer(self, kind: type, order: VerifyCheckpoint, **facts) -> None:
+        answer = kind(at_s=self.now(), generation=order.generation, step=order.step, **facts)
+        self.post(answer)
 
     def _attach(self, agent: FakeAgent) -> None:
         agent.is_attaching = False
@@ -420,6 +438,11 @@ class FakeWorld:
             case CommitCheckpoint():
                 self._check_commit(order)
                 self.commits.append(order)
+            case VerifyCheckpoint():
+                self.verifications.append(order)
+            case PutAsideCheckpoint():
+                self.stored.discard(order.step)
+                assert order.latest == max(self.stored, default=None), "latest is not the newest"
             case DeleteCheckpoint():
                 assert order.step < max(self.stored), "the newest checkpoint was deleted"
                 self.stored.remove(order.step)
@@ -438,6 +461,7 @@ class FakeWorld:
 
     def _answer_port(self, agent: FakeAgent, order: AskPort) -> None:
         self.generation = order.generation
+        self.verified = None
         if order.port is not None:
             self._refuse(agent, f"port {order.port} is in use")
             return
@@ -451,6 +475,7 @@ class FakeWorld:
         assert not alive, f"generation {order.generation} starts while ranks {alive} run"
         assert not self.commits, "a generation starts while a checkpoint is being committed"
         assert order.resume_step == max(self.stored, default=None), "not the latest checkpoint"
+        assert order.resume_step == self.verified, "from a checkpoint that nobody looked at"
         self.starts_since_commit += 1
         most = self.terms.max_restarts + 1 + self.takeovers
         assert self.starts_since_commit <= most, "over budget"

@@ -7,6 +7,7 @@ from launch.supervisor.instructions import (
     AskPort,
     CloseRun,
     DeleteCheckpoint,
+    PutAsideCheckpoint,
     Say,
     StartAgent,
     StartGeneration,
@@ -39,6 +40,55 @@ def test_the_next_generation_resumes_from_the_latest_checkpoint_on_a_fresh_port(
     second = world.last(StartGeneration)
     assert (second.generation, second.resume_step) == (2, 1)
     assert second.port != first.port
+
+
+def test_a_generation_waits_for_a_look_at_its_checkpoint() -> None:
+    world = running()
+    world.let("crash 0", "hear 0", "go on 1", "hear 1", "hear 0")
+
+    before = world.state.phase
+    world.let("verify")
+
+    assert before is Phase.RESERVING
+    assert world.state.phase is Phase.STARTING
+
+
+def test_a_torn_checkpoint_is_put_aside_and_the_one_before_it_is_looked_at() -> None:
+    world = with_two_checkpoints()
+
+    world.let("crash 0", "hear 0")
+    world.let_peace(until=Phase.RESERVING)
+    world.let("tear")
+    world.let_peace(until=Phase.STARTING)
+
+    assert world.last(PutAsideCheckpoint) == PutAsideCheckpoint(step=2, latest=1)
+    assert world.last(StartGeneration).resume_step == 1
+    assert world.state.restarts[-1].resume_step == 1
+
+
+def test_where_every_checkpoint_is_torn_the_run_starts_from_scratch() -> None:
+    world = with_two_checkpoints()
+
+    world.let("crash 0", "hear 0")
+    world.let_peace(until=Phase.RESERVING)
+    world.let("tear", "tear")
+    sentence = world.last(Say).sentence
+    world.let_peace(until=Phase.STARTING)
+
+    assert world.last(StartGeneration).resume_step is None
+    assert sentence == (
+        "the committed checkpoint of step 1 is torn (it is cut off): it is put aside as "
+        "torn-step-1, and the run goes on from scratch"
+    )
+
+
+def with_two_checkpoints() -> FakeWorld:
+    """In the middle of training, steps 1 and 2 committed."""
+    world = running()
+    world.let("go on 0", "go on 1")
+    hear_everything(world)
+    world.let("commit")
+    return world
 
 
 def test_without_a_checkpoint_a_restart_begins_from_scratch() -> None:

@@ -21,6 +21,7 @@ from launch.workers.megatron_core.checkpoint import Checkpointer, Position
 from launch.workers.megatron_core.data import Corpus, Share
 from launch.workers.megatron_core.log import log, spoken_evaluation, spoken_step
 from launch.workers.megatron_core.memory import peak_bytes
+from launch.workers.megatron_core.staged_files import files_of
 from launch.workers.megatron_core.step import StepResult, Trainer
 from launch.workers.megatron_core.tensorboard import Curves, curves
 from launch.workers.report import Reporter
@@ -162,7 +163,12 @@ class Loop:
             raise StorageError(path=str(folder), problem=error.strerror or str(error)) from error
         duration_s = time.perf_counter() - began_s
         self.reporter.send(
-            CheckpointLine(step=position.step, path=str(folder), duration_s=duration_s)
+            CheckpointLine(
+                step=position.step,
+                path=str(folder),
+                duration_s=duration_s,
+                files=files_of(folder, rank=dist.get_rank()),
+            )
         )
         log(f"staged {folder} in {duration_s:.2f} s")
         self.reporter.phase(RankPhase.TRAIN)
