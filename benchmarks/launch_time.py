@@ -231,8 +231,11 @@ def compare(tools: Sequence[Tool], trials: int) -> None:
     seconds: dict[str, dict[str, list[float]]] = {tool.name: {} for tool in tools}
     for number in range(trials):
         for tool in tools[number % len(tools) :] + tools[: number % len(tools)]:
-            for what, value in trial(tool).items():
+            found = trial(tool)
+            for what, value in found.items():
                 seconds[tool.name].setdefault(what, []).append(value)
+            spoken = ", ".join(f"{what} {value:.2f} s" for what, value in found.items())
+            print(f"round {number + 1}: {tool.name}: {spoken}", file=sys.stderr, flush=True)
     print(f"{'seconds from the command':44} {'median':>8} {'least':>8} {'most':>8}")
     for what in ("first step", "end"):
         for name, values in seconds.items():
