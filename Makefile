@@ -1,7 +1,7 @@
 # Shortcuts; the work is done by ./run.sh, ./test.sh and the tools named here.
 PYTHON := .venv/bin/python
 
-.PHONY: run test test-py312 e2e-all check format lock rules
+.PHONY: run test test-py312 e2e-all engine-all check format lock rules
 
 run:
 	./run.sh
@@ -14,6 +14,9 @@ test-py312:
 
 e2e-all:
 	./test.sh tests/e2e -m "slow_e2e or not slow_e2e"
+
+engine-all:
+	./test.sh tests/engine -m "not py312 and not gpu"
 
 check:
 	sh docker/setup.sh test

@@ -175,7 +175,8 @@ def test_a_crashed_host_ends_the_run_on_all_others(bed: Testbed, folder: Path) -
 
 
 def test_a_cut_host_is_given_up_and_fences_itself(bed: Testbed, folder: Path) -> None:
-    with toy(bed, folder, steps=100_000, options=KEEN) as run:
+    few = {"max_restarts": 1}  # each is a vain connection of seconds
+    with toy(bed, folder, steps=100_000, options=KEEN, supervision=few) as run:
         run.until_step(30)
         cut_cable(run, "h3")
         code = run.end()

@@ -82,7 +82,6 @@ def launched(
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("bed", [10], indirect=True)
 def spoil(bed: Testbed, place: Path) -> str:
     """Give each host but the first a trouble of its own; the pid of a process left on the last."""
     hosts = {host.name: host for host in bed.hosts}

@@ -188,6 +188,7 @@ def test_a_folder_that_holds_a_run_is_left_alone(folder: Path, undisturbed: Laun
 def test_a_corpus_too_short_is_refused_and_not_tried_again(folder: Path, undisturbed: Launched):
     run_file = folder / "short.yaml"
     text = RUN.replace("NAME", "short").replace("PREFIX", str(folder / "short"))
+    text = text.replace("gpus: 4", "gpus: 1").replace("tp: 2, pp: 2, ", "")
     run_file.write_text(text.replace("limit_bytes: 200000", "limit_bytes: 10"))
     command = [BIN / "llmorch", "launch", run_file, "--run-dir", folder / "short-run"]
 

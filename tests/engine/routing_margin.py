@@ -16,8 +16,10 @@ def record(path: str) -> None:
     smallest = [math.inf]
 
     def observed(logits: Any, topk: int, **options: Any) -> Any:
-        smallest[0] = min(smallest[0], _margin(logits.detach(), topk, **options))
-        Path(path).write_text(repr(smallest[0]))
+        margin = _margin(logits.detach(), topk, **options)
+        if margin < smallest[0]:
+            smallest[0] = margin
+            Path(path).write_text(repr(margin))
         return route(logits, topk, **options)
 
     router.topk_routing_with_score_function = observed

@@ -13,6 +13,7 @@ from orchestrator.cli import engine_check, engine_check_compare
 from orchestrator.cli.engine_check_conversation import PINNED, conversation
 from orchestrator.cli.engine_check_questions import MEGATRON, Job, megatron_questions
 from orchestrator.errors import ExitCode
+from tests.engine.breadth import asked_for, names
 
 # One process answers for all; beside other work on the same cores it takes its time.
 pytestmark = pytest.mark.timeout(900)
@@ -80,6 +81,10 @@ LARGE = {
     "deepseek-ep": ("deepseek-v3", 2048, "tp: 1, pp: 1, ep: 64"),
 }
 CASES = {**SMALL, **LARGE}
+ALWAYS = (
+    *("zero-1", "zero-1-overlapped", "tp", "sp-zero-0", "1f1b", "1f1b-tied", "interleaved"),
+    *("full-recompute", "recompute-mlp", "175b-1024", "405b-16384", "mixtral-ep"),
+)
 REFUSED = "six heads over four ranks"
 BATCH = {"175b-1024": 64, "405b-1024": 128, "405b-16384": 512}  # 4, 16 and 4 microbatches
 # A real layer costs a second of CPU in forty microbatches: of large runs one rank or two.
@@ -107,8 +112,8 @@ layout: {{{layout}}}
 
 
 @pytest.fixture(scope="module")
-def jobs():
-    jobs = {name: job_of(name) for name in CASES}
+def jobs(request):
+    jobs = {name: job_of(name) for name in asked_for(request, CASES, always=ALWAYS)}
     # The rules refuse this first, so no run file says it.
     tp = jobs["tp"]
     return {**jobs, REFUSED: replace(tp, layout=replace(tp.layout, tp=4, dp=1))}
@@ -138,7 +143,7 @@ def answers(jobs, pairs):
     return {name: engine_check.megatron_answer(jobs[name], "0.16.1", pairs[name]) for name in jobs}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", names(CASES, always=ALWAYS))
 def test_megatron_answers_as_llmorch_computes(answers, name):
     wrong = [
         f"{finding.asked}: {finding.refused or finding.differences}"
@@ -149,7 +154,7 @@ def test_megatron_answers_as_llmorch_computes(answers, name):
     assert not wrong
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", names(CASES, always=ALWAYS))
 def test_a_step_is_recorded_wherever_one_can_be(answers, name):
     recorded = any(finding.asked.startswith("a step") for finding in answers[name].findings)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.engine.breadth import cases
 from tests.engine.routing_margin import RECORD
 from tests.engine.sameness import HALF_WAY, Reference, config, off
 
@@ -59,6 +60,7 @@ LAYOUTS = {
     "tp2-sp-ep2-etp2": (4, {"tp": 2, "ep": 2, "etp": 2, "sequence_parallel": True}),
     "cp2-ep2": (2, {"cp": 2, "ep": 2}),
 }
+ALWAYS = ("ep2-allgather", "ep2-overlapped", "tp2-sp-ep2-etp2", "cp2-ep2")
 DEEPSEEK_LAYOUTS = {
     "ep4": (4, {"ep": 4}),
     "ep2-dp4-overlapped": (4, {"ep": 2, "overlap": ["dp"]}),
@@ -67,6 +69,8 @@ DEEPSEEK_LAYOUTS = {
     "pp2-ep2-uneven": (4, {"pp": 2, "ep": 2, "stage_layout": "Et|tttL"}),
     "pp2-tp2-sp-ep2": (4, {"pp": 2, "tp": 2, "ep": 2, "sequence_parallel": True}),
 }
+
+DEEPSEEK_ALWAYS = ("pp2-ep2-uneven", "pp2-tp2-sp-ep2")
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +107,14 @@ def with_experts(make, model, training):
     return made
 
 
-@pytest.mark.parametrize(("ranks", "parallel"), LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize(("ranks", "parallel"), cases(LAYOUTS, always=ALWAYS))
 def test_experts_train_as_on_one_rank(experts, ranks, parallel) -> None:
     run = experts.repeated(ranks, {"parallel": parallel})
 
     assert off(run, experts.losses()) == {}
 
 
-@pytest.mark.parametrize(("ranks", "parallel"), DEEPSEEK_LAYOUTS.values(), ids=DEEPSEEK_LAYOUTS)
+@pytest.mark.parametrize(("ranks", "parallel"), cases(DEEPSEEK_LAYOUTS, always=DEEPSEEK_ALWAYS))
 def test_routing_by_groups_and_biases_is_as_on_one_rank(deepseek, ranks, parallel) -> None:
     run = deepseek.repeated(ranks, {"parallel": parallel})
 
@@ -135,7 +139,7 @@ SPREAD = {
 }
 
 
-@pytest.mark.parametrize(("ranks", "parallel"), SPREAD.values(), ids=SPREAD)
+@pytest.mark.parametrize(("ranks", "parallel"), cases(SPREAD, always=["pp2-ep2-uneven"]))
 def test_experts_of_several_ranks_resume_on_one(experts, warm, ranks, parallel) -> None:
     spread = {"parallel": parallel, "checkpoint": {"interval_steps": HALF_WAY}}
     half = warm.run(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.engine.breadth import cases
 from tests.engine.sameness import Reference, off
 
 SMALL_BUCKETS = (
@@ -35,6 +36,10 @@ GPT_LAYOUTS = {
     "pp2-uneven": (2, {"pp": 2, "stage_layout": "Et|tttL"}),
     "pp2-dp2-overlapped": (4, {"pp": 2, "overlap": ["dp"]}),
 }
+GPT_ALWAYS = (
+    *("pp2-vpp2", "cp2", "dp2", "dp4-zero0-overlapped", "dp4-zero1-overlapped", "tp2-pp2"),
+    *("pp2-uneven", "pp2-dp2-overlapped"),
+)
 LLAMA_LAYOUTS = {
     "cp2-tp2-sp": (4, {"cp": 2, "tp": 2, "sequence_parallel": True}),
     "cp2-pp2": (4, {"cp": 2, "pp": 2}),
@@ -42,6 +47,8 @@ LLAMA_LAYOUTS = {
     "tp2-pp2-sp": (4, {"tp": 2, "pp": 2, "sequence_parallel": True}),
     "pp2-vpp3-uneven": (2, {"pp": 2, "vpp": 3, "stage_layout": "E|t|t|t|t|L"}),
 }
+LLAMA_ALWAYS = ("cp2-tp2-sp", "tp2-pp2-sp")
+BF16_LAYOUTS = {"cp2-tp2": ({"cp": 2, "tp": 2},), "tp2-pp2": ({"tp": 2, "pp": 2},)}
 RECOMPUTE = {
     "full": {"granularity": "full", "layers": 1},
     "selective": {"granularity": "selective", "modules": ["core_attn", "layernorm", "mlp"]},
@@ -64,7 +71,7 @@ def llama_reference(warm, llama) -> Reference:
     return Reference.of(warm, make)
 
 
-@pytest.mark.parametrize(("ranks", "parallel"), GPT_LAYOUTS.values(), ids=GPT_LAYOUTS)
+@pytest.mark.parametrize(("ranks", "parallel"), cases(GPT_LAYOUTS, always=GPT_ALWAYS))
 def test_a_gpt_trains_as_on_one_rank(gpt_reference, ranks, parallel) -> None:
     before = SMALL_BUCKETS if "overlap" in parallel else ""
 
@@ -73,7 +80,7 @@ def test_a_gpt_trains_as_on_one_rank(gpt_reference, ranks, parallel) -> None:
     assert off(run, gpt_reference.losses()) == {}
 
 
-@pytest.mark.parametrize(("ranks", "parallel"), LLAMA_LAYOUTS.values(), ids=LLAMA_LAYOUTS)
+@pytest.mark.parametrize(("ranks", "parallel"), cases(LLAMA_LAYOUTS, always=LLAMA_ALWAYS))
 def test_a_llama_trains_as_on_one_rank(llama_reference, ranks, parallel) -> None:
     run = llama_reference.repeated(ranks, {"parallel": parallel})
 
@@ -89,7 +96,7 @@ def test_what_is_recomputed_changes_nothing(llama_reference, recompute) -> None:
     assert off(run, llama_reference.losses()) == {}
 
 
-@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("size", [1, pytest.param(4, marks=pytest.mark.slow_engine)])
 def test_accumulation_changes_nothing(gpt_reference, size) -> None:
     run = gpt_reference.repeated(1, {"training": {"micro_batch_size": size}})
 
@@ -105,7 +112,7 @@ def bf16_reference(warm, llama_reference) -> Reference:
     return Reference.of(warm, make)
 
 
-@pytest.mark.parametrize("parallel", [{"cp": 2, "tp": 2}, {"tp": 2, "pp": 2}], ids=str)
+@pytest.mark.parametrize("parallel", cases(BF16_LAYOUTS, always=["tp2-pp2"]))
 def test_bf16_on_four_ranks_follows_bf16_on_one_within_half_a_percent(
     bf16_reference, parallel
 ) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.engine.breadth import cases
+
 LAST_STEP = 8
 HALF = 4
 HALVES = {"checkpoint": {"interval_steps": HALF}}
@@ -21,6 +23,7 @@ SAME_LAYOUT = {
     "bf16-zero0": (2, {"parallel": {"zero_stage": 0}, "training": {"precision": "bf16"}}),
     "dropout-tp2": (2, {"parallel": {"tp": 2}, "training": {"hidden_dropout": 0.1}}),
 }
+SAME_ALWAYS = ("tp2-pp2", "pp2-vpp2", "bf16-tp2-dp2", "dropout-tp2")
 OTHER_LAYOUTS = {
     "pp4": (4, {"pp": 4}),
     "dp4": (4, {}),
@@ -28,6 +31,8 @@ OTHER_LAYOUTS = {
     "pp2-vpp2": (2, {"pp": 2, "vpp": 2}),
     "cp2-tp2": (4, {"cp": 2, "tp": 2}),
 }
+
+OTHER_ALWAYS = ("pp4", "dp4", "pp2-vpp2", "cp2-tp2")  # tp2-pp2 to tp1-pp4, and to other dp
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ def test_a_run_resumed_in_its_layout_repeats_every_bit(warm, gpt, undisturbed) -
     assert run.losses() == after(undisturbed, HALF)
 
 
-@pytest.mark.parametrize(("ranks", "changes"), SAME_LAYOUT.values(), ids=SAME_LAYOUT)
+@pytest.mark.parametrize(("ranks", "changes"), cases(SAME_LAYOUT, always=SAME_ALWAYS))
 def test_every_layout_repeats_every_bit(warm, gpt, ranks, changes) -> None:
     whole = warm.run(gpt(**changes, **HALVES), ranks=ranks, staged=True)
 
@@ -82,7 +87,7 @@ def test_dropout_goes_on_where_it_was(warm, gpt) -> None:
     assert rest.losses() == {step: whole.losses()[step] for step in (3, 4)}
 
 
-@pytest.mark.parametrize(("ranks", "parallel"), OTHER_LAYOUTS.values(), ids=OTHER_LAYOUTS)
+@pytest.mark.parametrize(("ranks", "parallel"), cases(OTHER_LAYOUTS, always=OTHER_ALWAYS))
 def test_a_run_resumed_in_another_layout_differs_by_rounding_only(
     warm, gpt, tp2_pp2, ranks, parallel
 ) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.transport.processes import adopt_orphans, children
+
 DEADLINE_S = 200.0
 Job = dict[str, Any]
 Lines = list[dict[str, Any]]
@@ -110,6 +112,10 @@ class WarmRanks:
         assert ready, "the process that ranks are forked from does not answer"
         return list(json.loads(self.process.stdout.readline()))
 
+    def left_behind(self) -> list[int]:
+        """What ranks started and is still there; between runs that is nobody."""
+        return children(self.process.pid)
+
     def end(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
@@ -123,6 +129,7 @@ def free_port() -> int:
 
 
 def main() -> None:
+    adopt_orphans()
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever prints while importing is no answer
     import torch
@@ -147,10 +154,13 @@ def run(job: Job) -> list[int]:
     signal.setitimer(signal.ITIMER_REAL, job["deadline_s"])
     while len(codes) < len(pids):
         pid, status = os.wait()
+        if pid not in pids:
+            continue  # a helper whose rank has gone
         codes[pid] = os.waitstatus_to_exitcode(status)
         if codes[pid] not in (0, 5):  # a refusal is every rank's own
             kill(pids, codes)
     signal.setitimer(signal.ITIMER_REAL, 0)
+    clear_helpers()
     return [codes[pid] for pid in pids]
 
 
@@ -158,6 +168,14 @@ def kill(pids: list[int], ended: Mapping[int, int]) -> None:
     for pid in pids:
         if pid not in ended:
             os.kill(pid, signal.SIGKILL)
+
+
+def clear_helpers() -> None:
+    """Kill what ranks left behind, as an agent would: Megatron's own save leaves a manager."""
+    while left := children(os.getpid()):
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def fork(job: Job, rank: int) -> int:
