@@ -31,13 +31,43 @@ def run_documents(draw: st.DrawFn) -> dict[str, Any]:
         "training": draw(_training(longest=card.max_sequence_length, dp=dp)),
         "layout": draw(_layout(tp=tp, pp=pp, cp=cp, experts=experts)),
         "checkpoint": {"interval_steps": 100},
-        **draw(st.sampled_from(({}, {"data": {"prefix": "/data/text", "split": "99,1,0"}}))),
+        "engine": {"hooks": draw(_hooks())},
+        **draw(_data()),
     }
 
 
 def often(draw: st.DrawFn, sound: Any, *broken: Any) -> Any:
     """Draw what is sound nine times of ten."""
     return draw(st.sampled_from(broken)) if draw(st.integers(0, 9)) == 0 else sound
+
+
+@st.composite
+def _hooks(draw: st.DrawFn) -> dict[str, bool]:
+    return {name: often(draw, False, True) for name in ("stragglers", "fault_tolerance")}
+
+
+@st.composite
+def _data(draw: st.DrawFn) -> dict[str, Any]:
+    blend = [{"prefix": "/data/a", "weight": 3.0}, {"prefix": "/data/b", "weight": 1.0}]
+    data = draw(st.sampled_from((None, {"prefix": "/data/text"}, {"blend": blend})))
+    if data is None:
+        return {}
+    logging = draw(st.sampled_from(({}, {"tensorboard_dir": "/data/events", "interval_steps": 10})))
+    return {"data": {**data, "split": "99,1,0"}, "logging": logging}
+
+
+@st.composite
+def _numerics(draw: st.DrawFn, *, precision: str) -> dict[str, Any]:
+    """Mostly the usual formats, else some that hang together and some that do not."""
+    gradients = draw(st.sampled_from(("fp32", "bf16")))
+    return {
+        "gradients": gradients,
+        "optimizer_gradients": often(draw, draw(st.sampled_from(("fp32", gradients))), "bf16"),
+        "master_parameters": draw(st.sampled_from(("fp32", "fp32", "fp16"))),
+        "first_moment": draw(st.sampled_from(("fp32", "bf16", "fp8"))),
+        "second_moment": draw(st.sampled_from(("fp32", "fp16"))),
+        "narrow_parameters": often(draw, precision == "fp8" and draw(st.booleans()), True),
+    }
 
 
 @st.composite
@@ -53,6 +83,10 @@ def _training(draw: st.DrawFn, *, longest: int, dp: int) -> dict[str, Any]:
         "vocab_padding_multiple": draw(st.sampled_from((64, 128))),
         "optimizer": draw(_optimizer()),
     }
+    if draw(st.integers(0, 2)) == 0:
+        training["numerics"] = draw(_numerics(precision=precision))
+    if draw(st.integers(0, 3)) == 0:
+        training["evaluation"] = {"interval_steps": draw(st.sampled_from((10, 100)))}
     if precision == "fp8" and recipe is not None:
         training["fp8_recipe"] = recipe
     if draw(st.booleans()) and batch % (dp * 64) == 0:
@@ -104,6 +138,8 @@ def _layout(draw: st.DrawFn, *, tp: int, pp: int, cp: int, experts: bool) -> dic
             )
         ),
     }
+    if zero and draw(st.integers(0, 4)) == 0:
+        layout["zero_replicas"] = 2
     if cp > 1:
         layout["cp_comm_type"] = draw(st.sampled_from((None, "p2p", "a2a", "allgather")))
     return {key: value for key, value in layout.items() if value is not None}
