@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from orchestrator import api
+from orchestrator.catalog.cards import model_card
 from orchestrator.engines.megatron_lm.flags import RELEASES, complaint, flags_of
 from orchestrator.engines.megatron_lm.releases import NEWEST, TABLES
 from orchestrator.errors import EngineRefused, UnknownName
@@ -182,6 +183,38 @@ def test_every_part_of_the_command_has_its_reason():
     explained = {reason.part for reason in bundle.reasons}
     assert {word for word in bundle.argv if word.startswith("--")} <= explained
     assert {name for name, _ in bundle.env} <= explained
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_embedding_has_the_rows_that_the_memory_model_counts(release):
+    # 32,768 is a multiple of 128 x tp: one token more would be a whole padding step.
+    training = {**BASE["training"], "sequence_length": 4096}
+    bundle = rendered(release, model="mixtral-8x22b", training=training)
+
+    assert words_after(bundle, "--padded-vocab-size") == ("32768",)
+
+
+def of_model(name: str, **changes: object) -> EngineBundle:
+    card = model_card(name).model_dump(mode="json", exclude_none=True)
+    training = {**BASE["training"], "sequence_length": 2048}
+    layout = {"ep": 4, "etp": 1, "pp": 1}
+    return rendered(model={**card, **changes}, training=training, layout=layout)
+
+
+def test_latent_attention_without_yarn_is_not_stretched():
+    bundle = of_model("deepseek-v2-lite", rope_scaling=None)
+
+    assert words_after(bundle, "--rope-type") == ("rope",)
+    assert words_after(bundle, "--rotary-scaling-factor") == ("1.0",)
+    assert "--no-rope-fusion" in bundle.argv
+
+
+@pytest.mark.parametrize(("name", "value"), [("beta_fast", 1.0), ("attention_factor", 1.2)])
+def test_number_of_yarn_that_no_option_says_is_refused_by_name(name, value):
+    yarn = {**(model_card("deepseek-v2-lite").rope_scaling or {}), name: value}
+
+    with pytest.raises(EngineRefused, match=f"model.rope_scaling.{name}"):
+        of_model("deepseek-v2-lite", rope_scaling=yarn)
 
 
 def test_narrow_states_turn_the_precision_aware_optimizer_on_and_nothing_else_does():

@@ -181,6 +181,11 @@ VOCABULARY = Section(
             value=lambda j: j.training.vocab_padding_multiple,
             why="times tp: the embedding's rows, hence of checkpoints, depend on tp",
         ),
+        Row(
+            flag="--padded-vocab-size",
+            value=lambda j: j.padded_vocab_size,
+            why="rows of the embedding; to 0.17 the NullTokenizer counts one token more",
+        ),
     ),
 )
 

@@ -16,6 +16,21 @@ LLAMA3_FIXED = {
 """What `RotaryEmbedding._apply_scaling` has as constants."""
 
 
+YARN_FIXED = {
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "original_max_position_embeddings": 4096.0,
+}
+"""What latent attention's YaRN keeps where no option reaches (`MLATransformerConfig`)."""
+
+_OF_YARN = ("factor", "mscale", "mscale_all_dim")
+SCALING_KEYS = {
+    "llama3": ("type", "factor", *LLAMA3_FIXED),
+    "yarn": ("type", *_OF_YARN, *YARN_FIXED),
+}
+"""Every number of a card's `rope_scaling` that is rendered, or held against a constant."""
+
+
 def scaling(job: Job, name: str) -> Value:
     """Return a number of the card's rotary scaling, None where it is not given."""
     value = (job.model.rope_scaling or {}).get(name)
@@ -106,11 +121,33 @@ YARN = Section(
             value=lambda j: scaling(j, "factor"),
             why="how far positions are stretched",
         ),
-        Row(flag="--mscale", value=lambda j: scaling(j, "mscale"), why="scale of attention"),
+        Row(
+            flag="--mscale",
+            value=lambda j: scaling(j, "mscale") or 1.0,
+            why="scale of attention; Megatron's default is 1",
+        ),
         Row(
             flag="--mscale-all-dim",
-            value=lambda j: scaling(j, "mscale_all_dim"),
-            why="the same for all dims",
+            value=lambda j: scaling(j, "mscale_all_dim") or 0.0,
+            why="the same for all dims; Megatron's default is 0",
+        ),
+    ),
+)
+
+LATENT_WITHOUT_YARN = Section(
+    title="Positions of latent attention",
+    applies=lambda j: j.model.mla is not None and not _is_yarn(j),
+    rows=(
+        Row(flag="--rope-type", value=lambda _: "rope", why="the default is yarn, stretched 40 x"),
+        Row(
+            flag="--rotary-scaling-factor",
+            value=lambda _: 1.0,
+            why="40 is the default, and scales attention whatever the type",
+        ),
+        Row(
+            flag="--no-rope-fusion",
+            value=lambda _: True,
+            why="the fused kernel of latent attention knows YaRN alone",
         ),
     ),
 )

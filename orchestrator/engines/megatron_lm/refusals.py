@@ -1,8 +1,14 @@
 """What a release cannot say, by name: nothing of a run file is dropped in silence."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from orchestrator.engines.megatron_lm.position_rows import LLAMA3_FIXED, scaling, scaling_type
+from orchestrator.engines.megatron_lm.position_rows import (
+    LLAMA3_FIXED,
+    SCALING_KEYS,
+    YARN_FIXED,
+    scaling,
+    scaling_type,
+)
 from orchestrator.engines.megatron_lm.row import Job
 from orchestrator.engines.megatron_lm.training_rows import even_increments, has_ramp
 
@@ -28,18 +34,28 @@ def _activation(job: Job, _: str) -> Iterator[str]:
 
 def _rotary_scaling(job: Job, release: str) -> Iterator[str]:
     kind = scaling_type(job)
-    if kind == "llama3":
-        for name, fixed in LLAMA3_FIXED.items():
-            if scaling(job, name) not in {None, fixed}:
-                yield (
-                    f"model.rope_scaling.{name}: {scaling(job, name)}; Megatron has {fixed:g} as a "
-                    "constant"
-                )
-    elif kind == "yarn":
-        if job.model.mla is None and release != YARN_WITHOUT_LATENT_SINCE:
+    if kind is None:
+        return
+    if kind not in SCALING_KEYS:
+        yield f"model.rope_scaling.type: {kind}; pretrain_gpt.py knows {', '.join(SCALING_KEYS)}"
+        return
+    for name in job.model.rope_scaling or {}:
+        if name not in SCALING_KEYS[kind]:
+            yield f"model.rope_scaling.{name}: pretrain_gpt.py has no option for it with {kind}"
+    if kind == "yarn" and job.model.mla is None:
+        if release != YARN_WITHOUT_LATENT_SINCE:
             yield f"model.rope_scaling: yarn without latent attention needs 0.19, not {release}"
-    elif kind is not None:
-        yield f"model.rope_scaling.type: {kind}; pretrain_gpt.py knows llama3 and yarn"
+        return
+    yield from _constants(job, LLAMA3_FIXED if kind == "llama3" else YARN_FIXED)
+
+
+def _constants(job: Job, fixed_numbers: Mapping[str, float]) -> Iterator[str]:
+    for name, fixed in fixed_numbers.items():
+        if scaling(job, name) not in {None, fixed}:
+            yield (
+                f"model.rope_scaling.{name}: {scaling(job, name)}; Megatron has {fixed:g} as a "
+                "constant"
+            )
 
 
 def _window(job: Job, _: str) -> Iterator[str]:

@@ -11,7 +11,12 @@ from orchestrator.engines.megatron_lm.log_rows import EVALUATION, FLIGHT_RECORDE
 from orchestrator.engines.megatron_lm.model_rows import MULTI_TOKEN, SHAPE, VOCABULARY
 from orchestrator.engines.megatron_lm.numerics_rows import GRADIENTS, STATES
 from orchestrator.engines.megatron_lm.parallel_rows import AXES, RECOMPUTE, SHARDING
-from orchestrator.engines.megatron_lm.position_rows import PLAIN_YARN, POSITIONS, YARN
+from orchestrator.engines.megatron_lm.position_rows import (
+    LATENT_WITHOUT_YARN,
+    PLAIN_YARN,
+    POSITIONS,
+    YARN,
+)
 from orchestrator.engines.megatron_lm.precision_rows import FP8, PRECISION
 from orchestrator.engines.megatron_lm.row import Section
 from orchestrator.engines.megatron_lm.training_rows import (
@@ -22,7 +27,8 @@ from orchestrator.engines.megatron_lm.training_rows import (
     RAMP_BY_SCHEDULE,
 )
 
-_MODEL = (SHAPE, POSITIONS, YARN, VOCABULARY, LATENT_ATTENTION, EXPERTS, MULTI_TOKEN)
+_POSITIONS = (POSITIONS, YARN, LATENT_WITHOUT_YARN)
+_MODEL = (SHAPE, *_POSITIONS, VOCABULARY, LATENT_ATTENTION, EXPERTS, MULTI_TOKEN)
 _LAYOUT = (AXES, SHARDING, RECOMPUTE, PRECISION, FP8, GRADIENTS, STATES)
 _TRAINING = (BATCH, CONSTANT_BATCH, OPTIMIZER)
 _WATCHING = (LEAVING, STRAGGLERS, FAULT_TOLERANCE)
