@@ -171,7 +171,7 @@ def _problem_document(problem: Problem) -> dict[str, str]:
 
 
 def examination_picture(found: Examination) -> RenderableType:
-    """Return the rank map and the modelled costs of a valid run file."""
+    """Return the groups and the modelled costs of a run file that passed every rule."""
     plan = found.plan
     assert plan is not None  # noqa: S101
     layout, machine = plan.layout, plan.run.machine
@@ -197,7 +197,6 @@ def examination_picture(found: Examination) -> RenderableType:
             f"bubble {plan.bubble.fraction:.1%} ({plan.bubble.measure})"
         ),
         *(Text(f"note: {note}") for note in found.notes),
-        Text(f"{found.file}: valid", style="green"),
     )
 
 

@@ -34,7 +34,7 @@ def page_of(plan: Plan | None, wishes: Wishes) -> Page:
     if found.problems:
         problems = [asdict(problem) for problem in found.problems]
         return Page(
-            document={"valid": False, "hostfile": {"file": found.file, "problems": problems}},
+            document={"hostfile": {"file": found.file, "problems": problems}},
             complaints=tuple(f"{found.file}: {problem}" for problem in found.problems),
         )
     if found.topology is None:

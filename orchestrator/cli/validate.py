@@ -37,14 +37,18 @@ def validate(
     found = examined(run_file)
     page = page_of(found.plan, wishes)
     engine = engine_page_of(found.plan if engine_check else None)
+    good = not found.problems and not page.complaints and engine.error is None
     if as_json:
-        print_json({**examination_document(found), **page.document, **engine.document})
+        document = {**examination_document(found), "valid": good}
+        print_json({**document, **page.document, **engine.document})
     elif found.plan is not None:
         results().print(examination_picture(found))
         if page.picture is not None:
             results().print(page.picture)
         if engine.picture:
             results().print(engine.picture)
+        if good:
+            results().print(f"{run_file}: valid", style="green", markup=False)
     complaints = [f"{run_file}: {problem}" for problem in found.problems] + [*page.complaints]
     for line in () if as_json else (*complaints, *found.talk, *page.talk):
         talk().print(line, markup=False, soft_wrap=True)

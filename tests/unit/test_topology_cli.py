@@ -197,6 +197,7 @@ def test_a_missing_hostfile_ends_with_3_and_shows_no_ranks(llmorch, file, tmp_pa
     assert answer.code == 3
     assert answer.err.startswith(f"{tmp_path}/hosts: hostfile not found")
     assert "ranks on" not in answer.out
+    assert "valid" not in answer.out
 
 
 def test_problems_of_both_files_come_at_once(llmorch, file):
