@@ -68,6 +68,7 @@ def main() -> NoReturn:
     Typer itself ends usage errors (2) and Ctrl-C (130); a command that has its own code raises
     `typer.Exit`.
     """
+    _open_closed_streams()
     try:
         app(prog_name="llmorch")
         _end(ExitCode.OK)
@@ -82,6 +83,21 @@ def main() -> NoReturn:
             _end_without_results(error)
         bug = "this is a bug of llmorch; please report it with the lines above\n"
         _end(ExitCode.BUG, said=traceback.format_exc() + bug)
+
+
+def _open_closed_streams() -> None:
+    """Give what was started without a standard stream an empty one (`2>&-`, some daemons).
+
+    Else the next file that is opened gets its number: a journal, into which a child then complains.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            mode = os.O_RDONLY if name == "stdin" else os.O_WRONLY
+            null = os.open(os.devnull, mode)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w"))
 
 
 def _end(code: int, *, said: str = "") -> NoReturn:

@@ -106,6 +106,19 @@ def test_the_exit_code_is_the_runs_when_all_readers_have_gone(
     )
 
 
+def test_a_run_without_standard_streams_writes_its_files_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+
+    with toy_launch(
+        folder, before=closed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as run:
+        code = run.wait(timeout=END_S)
+
+    assert (code, last_step(folder)) == (0, STEPS)
+    assert read(folder / "journal.jsonl").entries
+
+
 def test_a_run_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
