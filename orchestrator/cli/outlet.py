@@ -34,6 +34,7 @@ class Outlet(io.BufferedIOBase):
         self._limit_bytes = limit_bytes
         self._waiting: deque[bytes] = deque()
         self._num_waiting_bytes = 0
+        self._num_bytes_in_hand = 0
         self._num_dropped_lines = 0
         self._is_dropping = False
         self._is_ending = False
@@ -75,7 +76,7 @@ class Outlet(io.BufferedIOBase):
             while piece := self._next():
                 self._put(piece)
                 with self._changed:
-                    self._num_waiting_bytes -= len(piece)
+                    self._num_waiting_bytes -= self._num_bytes_in_hand
         except OSError:
             self._forget_reader()
 
@@ -84,13 +85,15 @@ class Outlet(io.BufferedIOBase):
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_dropping or self._is_ending)
             if self._waiting:
-                return self._waiting.popleft()
+                piece = self._waiting.popleft()
+                self._num_bytes_in_hand = len(piece)
+                return piece
+            self._num_bytes_in_hand = 0  # a confession takes no room from what comes after it
             return self._confession() if self._is_dropping else b""
 
     def _confession(self) -> bytes:
         said = f"[left out: {self._num_dropped_lines} lines that nobody read in time]\n".encode()
         self._is_dropping, self._num_dropped_lines = False, 0
-        self._num_waiting_bytes += len(said)
         return said
 
     def _put(self, piece: bytes) -> None:

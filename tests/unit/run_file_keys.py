@@ -301,6 +301,7 @@ SAMPLES = (
     _sample("logging.tensorboard_dir", "/d/events"),
     _sample("launch.via", "ssh"),
     _sample("launch.starter", "torchrun"),
+    _sample("launch.start", "cold"),
     _sample("launch.folder", "elsewhere"),
     _sample("launch.controller_port", 4000),
     _sample("launch.rendezvous_port", 4001),
@@ -331,6 +332,12 @@ SAMPLES = (
     _sample("supervise.hang.floor_s", 9.0),
     _sample("supervise.hang.ceiling_s", 900.0),
     _sample("supervise.hang.phase_s", 2000.0),
+    _sample("supervise.budgets.program", 1),
+    _sample("supervise.budgets.killed", 1),
+    _sample("supervise.budgets.hang", 1),
+    _sample("supervise.budgets.host", 1),
+    _sample("supervise.budgets.checkpoint", 1),
+    _sample("supervise.budgets.forgiven_after_s", 60.0),
 )
 """One for each key but those of `ABOUT` and `ONE_VALUE`."""
 

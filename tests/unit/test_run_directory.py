@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from launch.run_directory import Reign, RunDirectory, write_whole
+from launch.supervisor.manifests import MANIFEST
 from orchestrator.errors import StorageError
 
 SECRETIVE = 0o600
@@ -33,6 +34,8 @@ def test_every_name_of_the_page_is_known(run, root) -> None:
             run.prepare_log("<N>"),
             run.controller_log,
             run.checkpoint("<N>"),
+            run.checkpoint("<N>") / MANIFEST,
+            run.torn_checkpoint("<N>"),
             run.latest,
             run.staged_checkpoint("<G>", "<N>"),
             run.trash,

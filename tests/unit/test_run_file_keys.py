@@ -39,10 +39,12 @@ IRRELEVANT: dict[str, dict[str, str]] = {
     },
     "megatron-lm": {
         "launch.starter": "generate reads it: which script is written",
+        "launch.start": _BY_LAUNCHER,
         "launch.rendezvous_port": "generate reads it: the script's port",
     },
     "deepspeed": {
         "launch.starter": "generate reads it: which script is written",
+        "launch.start": _BY_LAUNCHER,
         "launch.rendezvous_port": "generate reads it: the scripts' port",
         "launch.hostfile": "generate reads it: the launcher's hostfile",
         "name": "names the folder of TensorBoard's files",
