@@ -25,6 +25,8 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Check every rule of a run file, and its memory; nothing is started."""
+    from rich.text import Text
+
     from orchestrator.cli.engine_check_page import engine_page_of
     from orchestrator.cli.examination import examination_document, examination_picture, examined
     from orchestrator.cli.screen import print_json, results, talk
@@ -42,13 +44,9 @@ def validate(
         document = {**examination_document(found), "valid": good}
         print_json({**document, **page.document, **engine.document})
     elif found.plan is not None:
-        results().print(examination_picture(found))
-        if page.picture is not None:
-            results().print(page.picture)
-        if engine.picture:
-            results().print(engine.picture)
-        if good:
-            results().print(f"{run_file}: valid", style="green", markup=False)
+        pictures = [examination_picture(found), page.picture, engine.picture]
+        pictures.append(Text(f"{run_file}: valid", style="green") if good else None)
+        results().print(*(picture for picture in pictures if picture), sep="\n")
     complaints = [f"{run_file}: {problem}" for problem in found.problems] + [*page.complaints]
     for line in () if as_json else (*complaints, *found.talk, *page.talk):
         talk().print(line, markup=False, soft_wrap=True)
