@@ -13,6 +13,7 @@ import typer
 
 from orchestrator.cli import (
     calibrate,
+    checkpoint,
     cluster_cards,
     data,
     doctor,
@@ -58,6 +59,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.add_typer(model_cards.models, name="models")
 app.command("clusters")(cluster_cards.clusters)
 app.add_typer(data.data, name="data")
+app.add_typer(checkpoint.checkpoint, name="checkpoint")
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)
 

@@ -5,6 +5,7 @@ Arguments: the run directory, then the request's changes as JSON, then the toy r
 
 import json
 import resource
+import signal
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -77,6 +78,8 @@ def toy_request(changes: dict, toy_arguments: list[str]) -> LaunchRequest:
 
 
 def main() -> int:
+    # The tests themselves may run under nohup, whose ignored signal a run rightly respects.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     path, changes, *toy_arguments = sys.argv[1:]
     given = json.loads(changes)
     teller = Teller(given.pop("full_from_step", None))
