@@ -10,6 +10,7 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,27 @@ def test_real_parser_accepts_what_we_accept(wheels, release):
     ]
     assert not wrong, f"{len(wrong)} of {len(sound)}, the first:\n" + "\n".join(wrong[:3])
     assert len(sound) >= WANTED
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_flag_table_is_the_parser_of_the_wheel(wheels, release):
+    done = subprocess.run(
+        [sys.executable, str(PARSER.with_name("megatron_lm_flags.py"))],
+        env={**os.environ, "PYTHONPATH": str(wheels / release)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+
+    table = json.loads((files("orchestrator.engines.megatron_lm") / "flags.json").read_text())
+    ours = {
+        name: {key: value for key, value in form.items() if key != "in"}
+        for name, forms in table.items()
+        for form in forms
+        if release in form["in"]
+    }
+    assert json.loads(done.stdout) == ours
 
 
 @pytest.mark.parametrize("release", RELEASES)
