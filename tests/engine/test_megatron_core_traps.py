@@ -182,7 +182,11 @@ sys.exit(main.run(["--config", sys.argv[1]], os.environ))
 ONE_GENERATION = "os.environ['LLMORCH_GENERATION'] = 'always-the-same'"
 
 
-@pytest.mark.parametrize(("guard", "recovers"), [("", True), (ONE_GENERATION, False)])
+# Without the guard rank 0 is to dial the dead before rank 1 is back: a race, lost under load.
+@pytest.mark.parametrize(
+    ("guard", "recovers"),
+    [("", True), pytest.param(ONE_GENERATION, False, marks=pytest.mark.slow_engine)],
+)
 def test_a_restarted_rank_must_not_dial_its_dead_predecessors(
     tmp_path, gpt, worker_environment, guard, recovers
 ) -> None:
