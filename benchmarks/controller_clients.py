@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch.rank_lines import CheckpointLine, StepLine
 from launch.request import HostSlots, LaunchRequest, Supervision
 from launch.run_directory import RunDirectory, write_whole
 from launch.supervisor.observer import Silence, StepRow
@@ -21,7 +22,6 @@ from launch.transport.link import Address, Link, dial
 from launch.transport.reactor import Reactor
 from launch.wire import (
     Beat,
-    CheckpointLine,
     Hello,
     Leave,
     PortReserved,
@@ -30,7 +30,6 @@ from launch.wire import (
     ReservePort,
     Started,
     StartRanks,
-    StepLine,
     StopRanks,
     ToAgent,
     Welcome,

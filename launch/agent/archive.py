@@ -10,7 +10,7 @@ _MAIN = """from launch.agent.main import main
 main()
 """
 _PACKAGES = ("agent", "transport")
-_MODULES = ("__init__", "clock", "codec", "fork_lines", "marks", "wire")
+_MODULES = ("__init__", "clock", "codec", "fork_lines", "marks", "rank_lines", "wire")
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip file cannot be older; equal sources give equal bytes
 _PLAIN_FILE = 0o100644 << 16
 

@@ -8,16 +8,8 @@ kept, up to a limit.
 
 from collections import deque
 
-from launch.wire import (
-    CheckpointLine,
-    EvaluationLine,
-    Exited,
-    InstructionFailed,
-    RankLine,
-    Started,
-    StepLine,
-    ToController,
-)
+from launch.rank_lines import CheckpointLine, EvaluationLine, StepLine
+from launch.wire import Exited, InstructionFailed, RankLine, Started, ToController
 
 _MOST_UNTOLD = 10_000
 _KEPT_CHECKPOINTS = 4  # of each rank; older ones are committed, or will never be

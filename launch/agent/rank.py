@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from launch import wire
 from launch.agent.rank_log import RankLog
 from launch.marks import MARK_FILE_BYTES, read_mark
+from launch.rank_lines import RANK_LINES, FromRank, RankLineRecord
 from launch.transport.processes import process_state
-from launch.wire import RANK_LINES, FromRank, RankBeat, RankLineRecord, WireError
+from launch.wire import RankBeat, WireError
 
 _NANOSECONDS_PER_S = 1e9
 _OLD_S = 0.5  # of a mark that is older more is told

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch.rank_lines import StagedFile
 from launch.run_directory import RunDirectory, sync_folder, write_whole
 from launch.supervisor.manifests import MANIFEST, Files, manifest_text, read_manifest
-from launch.wire import StagedFile
 
 _READ_UP_TO_BYTES = 1 << 20  # metadata; shards are told by their sizes
 

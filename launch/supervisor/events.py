@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import ClassVar
 
 from launch.codec import Family, Line, Record, family
+from launch.rank_lines import StagedFile
 from launch.supervisor.budgets import Budget
-from launch.wire import StagedFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from launch.clock import Clock
+from launch.rank_lines import StepLine
 from launch.request import HangTerms
 from launch.supervisor.events import (
     Event,
@@ -27,7 +28,7 @@ from launch.supervisor.run_state import Decision, Phase, State
 from launch.supervisor.stalls import Stalls
 from launch.supervisor.state import InvalidTransition, handle, is_stale, open_run
 from launch.supervisor.translate import event_of
-from launch.wire import Beat, Exited, RankLine, StepLine, ToController
+from launch.wire import Beat, Exited, RankLine, ToController
 
 
 class Doer(Protocol):

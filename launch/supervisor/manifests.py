@@ -8,13 +8,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from launch.rank_lines import StagedFile
 from launch.supervisor.events import (
     CheckpointCommitted,
     CheckpointRejected,
     Happening,
     RankStaged,
 )
-from launch.wire import StagedFile
 
 MANIFEST = "manifest.json"
 _SCHEMA = 1

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from launch.rank_lines import RankPhase
 from launch.request import HangTerms
-from launch.wire import RankPhase
 
 _KEPT = 64
 _ENOUGH = 3

@@ -6,8 +6,8 @@ from array import array
 from pathlib import Path
 from statistics import median
 
+from launch.rank_lines import StepLine
 from launch.supervisor.observer import StepRow
-from launch.wire import StepLine
 
 
 class Progress:

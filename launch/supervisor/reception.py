@@ -12,16 +12,7 @@ from typing import Protocol
 from launch.supervisor.events import AgentPlace
 from launch.supervisor.roster import Roster
 from launch.transport.link import Link
-from launch.wire import (
-    AskLog,
-    AskStop,
-    LogPiece,
-    ReadLog,
-    Status,
-    StopHow,
-    ToListener,
-    Visit,
-)
+from launch.wire import AskLog, AskStop, LogPiece, ReadLog, Status, StopHow, ToListener, Visit
 
 _MOST_LINES = 10_000
 _MOST_TICKETS = 4096  # questions that agents have not answered

@@ -9,19 +9,18 @@ nothing about its ranks: that is another fault. Time is told, never asked.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from launch.request import HangTerms
-from launch.supervisor.guilt import Blame, Stand, blame
-from launch.supervisor.pace import Pace
-from launch.wire import (
-    Beat,
+from launch.rank_lines import (
     CheckpointLine,
     EvaluationLine,
     PhaseLine,
-    RankBeat,
     RankLineRecord,
     RankPhase,
     StepLine,
 )
+from launch.request import HangTerms
+from launch.supervisor.guilt import Blame, Stand, blame
+from launch.supervisor.pace import Pace
+from launch.wire import Beat, RankBeat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,14 @@
 """What an agent says, as the event it is; None where nothing is to be decided."""
 
+from launch.rank_lines import (
+    CheckpointLine,
+    EvaluationLine,
+    FinishedLine,
+    LeftLine,
+    PhaseLine,
+    RefusedLine,
+    StepLine,
+)
 from launch.supervisor.events import (
     Event,
     InstructionRefused,
@@ -13,20 +22,13 @@ from launch.supervisor.events import (
 )
 from launch.wire import (
     Beat,
-    CheckpointLine,
-    EvaluationLine,
     Exited,
-    FinishedLine,
     Hello,
     InstructionFailed,
-    LeftLine,
     LogPiece,
-    PhaseLine,
     PortReserved,
     RankLine,
-    RefusedLine,
     Started,
-    StepLine,
     ToController,
 )
 

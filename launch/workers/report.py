@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from launch.marks import MarkWriter
-from launch.wire import PhaseLine, RankLineRecord, RankPhase, encode
+from launch.rank_lines import PhaseLine, RankLineRecord, RankPhase
+from launch.wire import encode
 from orchestrator.errors import ExitCode
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h

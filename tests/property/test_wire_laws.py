@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launch.codec import Line, WireError
+from launch.rank_lines import RANK_LINES
 from launch.transport.channel import (
     AgentHandshake,
     ChannelError,
@@ -18,7 +19,7 @@ from launch.transport.channel import (
     LineSplitter,
     Session,
 )
-from launch.wire import HANDSHAKE, RANK_LINES, TO_AGENT, TO_CONTROLLER, decode, encode
+from launch.wire import HANDSHAKE, TO_AGENT, TO_CONTROLLER, decode, encode
 
 FAMILIES = {"rank": RANK_LINES, "controller": TO_CONTROLLER, "agent": TO_AGENT, "shake": HANDSHAKE}
 RECORDS = [(name, kind) for name, records in FAMILIES.items() for kind in records]

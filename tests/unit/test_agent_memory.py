@@ -1,7 +1,8 @@
 """What an agent tells again to a controller that takes over."""
 
 from launch.agent.memory import Memory
-from launch.wire import CheckpointLine, Exited, RankLine, Started, StepLine
+from launch.rank_lines import CheckpointLine, StepLine
+from launch.wire import Exited, RankLine, Started
 
 STARTED = Started(generation=1, rank=0, pid=9)
 EXITED = Exited(generation=1, rank=0, pid=9, exit_code=0, signal=None, tail=())

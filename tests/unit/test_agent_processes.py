@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from launch.agent.ranks import Ranks
+from launch.rank_lines import FinishedLine
 from launch.transport.processes import ExitStatus, kill_group
 from launch.wire import (
     Exited,
-    FinishedLine,
     InstructionFailed,
     RankLine,
     RankSlot,

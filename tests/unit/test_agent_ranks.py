@@ -11,7 +11,8 @@ from launch.agent.environment import RankDoors, rank_environment
 from launch.agent.options import parse_options
 from launch.agent.rank import MarkFile, RankLineReader
 from launch.marks import MarkWriter
-from launch.wire import FinishedLine, LeftLine, RankSlot, StartRanks, encode
+from launch.rank_lines import FinishedLine, LeftLine
+from launch.wire import RankSlot, StartRanks, encode
 
 DOORS = RankDoors(line_descriptor=7, mark_file="/proc/self/fd/8", marker="0@/run", gpus="0,1")
 

@@ -2,17 +2,10 @@
 
 import pytest
 
+from launch.rank_lines import CheckpointLine, FinishedLine, PhaseLine, RankPhase, StepLine
 from launch.request import HangTerms
 from launch.supervisor.stalls import Stalls
-from launch.wire import (
-    Beat,
-    CheckpointLine,
-    FinishedLine,
-    PhaseLine,
-    RankBeat,
-    RankPhase,
-    StepLine,
-)
+from launch.wire import Beat, RankBeat
 
 TERMS = HangTerms(floor_s=2.0, ceiling_s=60.0, phase_s=600.0)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from launch.rank_lines import StagedFile
 from launch.request import TORCH_DIST_FILES
 from launch.run_directory import RunDirectory
 from launch.supervisor.checkpoints import CheckpointStore
-from launch.wire import StagedFile
 
 
 @pytest.fixture

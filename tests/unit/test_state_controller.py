@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from launch.rank_lines import StepLine
 from launch.request import HangTerms
 from launch.supervisor.events import (
     AgentJoined,
@@ -21,13 +22,7 @@ from launch.supervisor.observer import StepRow
 from launch.supervisor.run_state import Phase
 from launch.supervisor.state import InvalidTransition
 from launch.supervisor.verdict import Verdict
-from launch.wire import (
-    Exited,
-    PortReserved,
-    RankLine,
-    Started,
-    StepLine,
-)
+from launch.wire import Exited, PortReserved, RankLine, Started
 from orchestrator.errors import HostError
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal

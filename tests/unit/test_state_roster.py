@@ -7,16 +7,7 @@ import pytest
 from launch.supervisor.events import AgentAttached, AgentJoined, AgentLost, AgentPlace, Event
 from launch.supervisor.roster import AgentCall, Roster
 from launch.transport.link import Address
-from launch.wire import (
-    Beat,
-    Exited,
-    Hello,
-    PortReserved,
-    RankBeat,
-    Started,
-    ToController,
-    Welcome,
-)
+from launch.wire import Beat, Exited, Hello, PortReserved, RankBeat, Started, ToController, Welcome
 from tests.fakes.agents import FakeStarter
 from tests.fakes.clock import FakeClock
 from tests.fakes.link import FakeLink

@@ -6,13 +6,13 @@ import re
 
 import pytest
 
-from launch import wire
+from launch import rank_lines, wire
 from launch.codec import LINE_LIMIT_BYTES
 from launch.fork_lines import FROM_FORK_SERVER, TO_FORK_SERVER
+from launch.rank_lines import RANK_LINES, RefusedLine, StepLine
 from launch.wire import (
     FROM_VISITOR,
     HANDSHAKE,
-    RANK_LINES,
     TO_AGENT,
     TO_CONTROLLER,
     TO_VISITOR,
@@ -20,9 +20,7 @@ from launch.wire import (
     Hello,
     RankLine,
     RankSlot,
-    RefusedLine,
     StartRanks,
-    StepLine,
     UnknownKindError,
     Welcome,
     WireError,
@@ -117,7 +115,7 @@ def test_a_bad_item_of_a_list_is_named_by_its_index() -> None:
 def test_fields_nobody_knows_are_ignored() -> None:
     line = b'{"kind":"left","step":3,"mood":"fine"}'
 
-    assert decode(line, RANK_LINES) == wire.LeftLine(step=3)
+    assert decode(line, RANK_LINES) == rank_lines.LeftLine(step=3)
 
 
 def test_an_unknown_kind_is_told_from_a_bad_line() -> None:
@@ -150,7 +148,7 @@ def test_a_long_refusal_is_cut_so_that_its_write_stays_atomic() -> None:
 
 def test_a_rank_line_past_the_atomic_size_is_refused() -> None:
     with pytest.raises(WireError, match="the limit is 4096"):
-        encode(wire.CheckpointLine(step=1, path="p" * 5000, duration_s=0.1))
+        encode(rank_lines.CheckpointLine(step=1, path="p" * 5000, duration_s=0.1))
 
 
 def test_a_line_past_one_mebibyte_is_refused() -> None:

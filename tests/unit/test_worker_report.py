@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from launch.marks import read_mark
-from launch.wire import RANK_LINES, PhaseLine, RankPhase, StepLine, decode
+from launch.rank_lines import RANK_LINES, PhaseLine, RankPhase, StepLine
+from launch.wire import decode
 from launch.workers.leave import LeaveRequest
 from launch.workers.report import Reporter
 
@@ -64,7 +65,7 @@ def test_a_rank_ends_at_once_when_its_agent_is_gone() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     program = (
-        "from launch.workers.report import Reporter; from launch.wire import FinishedLine;"
+        "from launch.workers.report import Reporter; from launch.rank_lines import FinishedLine;"
         f"Reporter.from_environment({{'LLMORCH_RANK_FD': '{writing}'}}).send(FinishedLine(step=1));"
         "print('still there')"
     )

@@ -4,7 +4,7 @@ import sys
 
 import torch.distributed as dist
 
-from launch.wire import EvaluationLine, StepLine
+from launch.rank_lines import EvaluationLine, StepLine
 from launch.workers.megatron_core.tensorboard import perplexity
 
 

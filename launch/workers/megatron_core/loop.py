@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from launch.wire import (
+from launch.rank_lines import (
     CheckpointLine,
     EvaluationLine,
     FinishedLine,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.wire import RankPhase, RefusedLine
+from launch.rank_lines import RankPhase, RefusedLine
 from launch.workers.corpus_files import require_corpora
 from launch.workers.leave import LeaveRequest
 from launch.workers.megatron_core.arguments import Arguments, read_arguments

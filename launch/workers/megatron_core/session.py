@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from launch.wire import RankPhase
+from launch.rank_lines import RankPhase
 from launch.workers.leave import LeaveRequest
 from launch.workers.megatron_core import distributed
 from launch.workers.megatron_core.arguments import Arguments

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from launch.wire import StagedFile
+from launch.rank_lines import StagedFile
 
 _PIECE_BYTES: Final = 1 << 24
 _SHARD: Final = ".distcp"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from launch.wire import StepLine
+from launch.rank_lines import StepLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
